@@ -1,0 +1,1 @@
+"""What is said: CoT events, pure and without Twisted."""

@@ -1,0 +1,1 @@
+"""Who is speaking: principals, peer certificates, revocation."""

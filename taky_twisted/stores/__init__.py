@@ -1,0 +1,1 @@
+"""Where what must survive a restart is kept."""

@@ -1,0 +1,1 @@
+"""How it is spelled on a stream: framing, codecs, control messages; pure."""

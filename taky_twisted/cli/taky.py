@@ -1,0 +1,45 @@
+"""``taky``: the server of ``twistd taky`` in the foreground, with the same options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from twisted.application.service import IServiceMaker, ServiceMaker
+from twisted.plugins.taky_plugin import taky as service_maker
+from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-defined] # public, but not in its __all__
+
+
+class ForegroundOptions(ServerOptions):
+    """twistd's options with one command, ours, so that no other plugin is searched, loaded or listed."""
+
+    # The command's own synopsis, " taky [options]", follows it in --help.
+    synopsis = "Usage:"
+
+    @staticmethod
+    def _getPlugins(  # type: ignore[override] # asked for this one interface only
+        interface: type[IServiceMaker],
+    ) -> list[ServiceMaker]:
+        """Stand in for twistd's search for plugins."""
+        return [service_maker]
+
+
+def main(arguments: Sequence[str] | None = None, run: Callable[[ServerOptions], object] = runApp) -> None:
+    """Run the server until it is told to stop.
+
+    Args:
+        arguments: what ``twistd taky`` takes; those of the process by default.
+        run: what runs a parsed command line.
+
+    Raises:
+        SystemExit: with one line for the operator if the command line or what it leads to cannot be used.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    options = ForegroundOptions()
+    # No pid file: nothing here goes to the background, and one left in the working directory stops the next start.
+    options.parseOptions(["--nodaemon", "--pidfile=", service_maker.tapname, *given])
+    run(options)
+
+
+if __name__ == "__main__":
+    main()

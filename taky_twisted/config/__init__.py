@@ -1,0 +1,50 @@
+"""Read ``taky.conf``: typed, validated settings; every key has a default, a unit and a check.
+
+::
+
+    tap.py --> load --> conf_file   the INI file, its sections and keys, errors that name them
+               |  `---> values      one text -> one value; the command line options use the same parsers
+               v
+            Settings (settings.py), with Limits (limits.py) and SslSettings
+
+Nothing here looks at any file but ``taky.conf``, and nothing imports Twisted.
+"""
+
+from __future__ import annotations
+
+from taky_twisted.config.limits import LIMITS, Limit, Limits, limit_options, parse_limit
+from taky_twisted.config.settings import Settings, SslSettings
+from taky_twisted.config.taky_conf import load
+from taky_twisted.config.values import (
+    ConfigError,
+    MulticastSpec,
+    parse_address,
+    parse_boolean,
+    parse_host,
+    parse_multicast,
+    parse_node_id,
+    parse_port,
+    parse_size,
+    parse_store,
+)
+
+__all__ = [
+    "LIMITS",
+    "ConfigError",
+    "Limit",
+    "Limits",
+    "MulticastSpec",
+    "Settings",
+    "SslSettings",
+    "limit_options",
+    "load",
+    "parse_address",
+    "parse_boolean",
+    "parse_host",
+    "parse_limit",
+    "parse_multicast",
+    "parse_node_id",
+    "parse_port",
+    "parse_size",
+    "parse_store",
+]

@@ -1,0 +1,168 @@
+"""What the operator wants, typed and checked: the file's word, then the command line's in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.config.values import ConfigError, MulticastSpec
+
+COT_PORT = 8087
+COT_TLS_PORT = 8089
+MONITOR_PORT = 8087
+
+
+@dataclass(frozen=True, slots=True)
+class SslSettings:
+    """``[ssl]``: what TLS doors use where their endpoint strings say nothing else. No file is looked at here."""
+
+    enabled: bool = False
+    """The default CoT door speaks TLS; the other keys count for every TLS door, enabled or not."""
+    client_cert_required: bool = True
+    """Clients without a certificate are refused; otherwise they are asked for one, and taken without."""
+    ca: Path | None = Path("/etc/taky/ssl/ca.crt")
+    """The CA certificates that clients' certificates come from; None if the file says ``ca =``."""
+    ca_key: Path | None = Path("/etc/taky/ssl/ca.key")
+    server_p12: Path | None = Path("/etc/taky/ssl/server.p12")
+    """What clients get to trust us."""
+    server_p12_pw: str | None = field(default="atakatak", repr=False)
+    cert: Path | None = Path("/etc/taky/ssl/server.crt")
+    key: Path | None = Path("/etc/taky/ssl/server.key")
+    """The key of ``cert``; None if the file says ``key =``: the key is in the certificate's file."""
+    key_pw: str | None = field(default=None, repr=False)
+    cert_db: Path | None = Path("/etc/taky/ssl/cert-db.txt")
+    """taky's certificate register; serials marked R are refused."""
+
+    @property
+    def client_cert(self) -> Literal["required", "optional"]:
+        """What endpoint strings call `client_cert_required`; taky too refuses a certificate of another CA."""
+        return "required" if self.client_cert_required else "optional"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `load` found out. Paths are absolute there; None means "not set"."""
+
+    path: Path | None = None
+    """The file that was read; None if there was none."""
+    hostname: str = "taky.local"
+    node_id: str = "TAKY"
+    bind_ip: str | None = None
+    """Where the CoT door made of `cot_port` listens; None is every IPv4 interface."""
+    public_ip: str | None = None
+    """How clients reach this server from outside: an address or a host name."""
+    data_dir: Path = Path("taky-data")
+    store: str | None = None
+    """``memory:`` or ``sqlite:PATH``; None is SQLite in `data_dir`."""
+    cot_port: int | None = None
+    """The port that the file names; None if it names none."""
+    cot_endpoints: tuple[str, ...] = ()
+    monitor_ip: str | None = None
+    """Where the monitor listens; None: no monitor, unless `monitor_endpoints` names one."""
+    monitor_port: int = MONITOR_PORT
+    monitor_endpoints: tuple[str, ...] = ()
+    udp_port: int | None = None
+    """UDP port for single events; None is off."""
+    multicast: tuple[MulticastSpec, ...] = ()
+    log_cot: Path | None = None
+    """Folder for a file of events per sender; None is off."""
+    log_cot_bytes: int = 10 << 20
+    """Size of one such file before it is rotated, in bytes."""
+    log_cot_files: int = 5
+    """Files per sender, the rotated ones counted."""
+    max_persist_ttl: int = -1
+    """Longest time that an item is retained, in seconds; -1 is until it is stale."""
+    upload_path: Path | None = None
+    """Folder for uploaded files; None is ``dp-user`` in `data_dir`."""
+    chat_fallback: bool = True
+    """Deliver a chat without destinations to those its chat group lists, instead of to all."""
+    ssl: SslSettings = field(default_factory=SslSettings)
+    limits: Limits = field(default_factory=Limits)
+    warnings: tuple[str, ...] = ()
+    """What the operator should read in the log, once, at start."""
+
+    def replaced(
+        self,
+        *,
+        hostname: str | None = None,
+        node_id: str | None = None,
+        public_ip: str | None = None,
+        data_dir: Path | None = None,
+        store: str | None = None,
+        cot_endpoints: Sequence[str] = (),
+        monitor_endpoints: Sequence[str] = (),
+        udp_port: int | None = None,
+        multicast: Sequence[MulticastSpec] = (),
+        limits: Mapping[str, float] | None = None,
+    ) -> Settings:
+        """Make a copy in which what the command line says stands in place of what the file says for the same thing.
+
+        Endpoints replace the file's endpoints and its ``port`` or ``mon_ip``; groups replace all of its groups.
+        Limits go by name, as `parse_limit` reads them. What is None or empty is not replaced.
+
+        Raises:
+            ConfigError: limits contradict each other, or a group is named twice.
+        """
+        new: dict[str, Any] = {
+            "hostname": hostname,
+            "node_id": node_id,
+            "public_ip": public_ip,
+            "data_dir": data_dir,
+            "store": store,
+            "udp_port": udp_port,
+        }
+        new = {name: value for name, value in new.items() if value is not None}
+        if cot_endpoints:
+            new |= {"cot_endpoints": tuple(cot_endpoints), "cot_port": None}
+        if monitor_endpoints:
+            new |= {"monitor_endpoints": tuple(monitor_endpoints), "monitor_ip": None}
+        if multicast:
+            new["multicast"] = tuple(multicast)
+        try:
+            check_groups(multicast)
+            new["limits"] = self.limits.replaced(limits or {})
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return replace(self, **new)
+
+    def cot_doors(self) -> tuple[str, ...]:
+        """Name the endpoints on which CoT clients are taken in.
+
+        The default, tcp:8087, stands only if no door of any kind is named; ``port`` and ``[ssl] enabled`` name one.
+        """
+        if self.cot_endpoints:
+            return self.cot_endpoints
+        if self.ssl.enabled:
+            asking = "" if self.ssl.client_cert_required else f":clientCert={self.ssl.client_cert}"
+            return (_door("ssl", self.cot_port or COT_TLS_PORT, self.bind_ip) + asking,)
+        named = self.monitor_doors() or self.udp_port is not None or self.multicast
+        if self.cot_port is None and named:
+            return ()
+        return (_door("tcp", self.cot_port or COT_PORT, self.bind_ip),)
+
+    def monitor_doors(self) -> tuple[str, ...]:
+        """Name the endpoints of the monitor; there is none by default."""
+        if self.monitor_endpoints or self.monitor_ip is None:
+            return self.monitor_endpoints
+        return (_door("tcp", self.monitor_port, self.monitor_ip),)
+
+
+def _door(kind: str, port: int, interface: str | None) -> str:
+    """Spell an endpoint; colons of IPv6 addresses are escaped as Twisted reads them."""
+    where = "" if interface is None else ":interface=" + interface.replace(":", r"\:")
+    return f"{kind}:{port}{where}"
+
+
+def check_groups(specs: Sequence[MulticastSpec]) -> None:
+    """Raise `ValueError` if a group is named twice on one interface: its events would be taken in twice."""
+    seen = set()
+    for spec in specs:
+        key = (spec.group, spec.port, spec.interface)
+        if key in seen:
+            raise ValueError(
+                f"multicast group {spec.group}:{spec.port} is named twice; allowed: once, with 'both' for in and out"
+            )
+        seen.add(key)

@@ -1,0 +1,121 @@
+"""Open all doors before the first client is served, and close them first when the server stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from taky_twisted.logs import Logger
+
+
+class DoorError(Exception):
+    """A door cannot be opened; the text tells the operator why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A stream endpoint and what serves behind it."""
+
+    name: str
+    """As the operator wrote it, for the log; no secrets."""
+    what: str
+    """What is spoken there: ``CoT``, ``monitor``."""
+    endpoint: IStreamServerEndpoint
+    factory: Factory
+    adjust: Callable[[IListeningPort], None]
+    """Done to the port as soon as it listens."""
+
+
+class Doors(Service):
+    """Listen on every door, or on none.
+
+    Ports are taken in the privileged phase, before ``twistd --uid`` gives up its rights; no connection is accepted
+    before the reactor runs, and by then everything else has started.
+    """
+
+    log = Logger()
+
+    def __init__(self, doors: list[Door], datagrams: list[Callable[[], IListeningPort]]) -> None:
+        """Describe the doors.
+
+        Args:
+            doors: for streams.
+            datagrams: each opens a UDP port.
+        """
+        self._doors, self._datagrams = doors, datagrams
+        self.ports: list[IListeningPort] = []
+        """What listens, doors first, in their order."""
+
+    def privilegedStartService(self) -> None:
+        """Listen.
+
+        Raises:
+            DoorError: one of the doors cannot be opened; the others were closed again.
+        """
+        super().privilegedStartService()
+        try:
+            for door in self._doors:
+                self._listen(door)
+            for listen in self._datagrams:
+                self.ports.append(listen())
+        except (CannotListenError, OSError) as error:
+            self._close()
+            raise DoorError(f"cannot open a UDP port: {error}") from error
+        except DoorError:
+            self._close()
+            raise
+
+    def startService(self) -> None:
+        if not self.ports:
+            self.privilegedStartService()
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Accept nobody any more."""
+        super().stopService()
+        return self._close()
+
+    def _listen(self, door: Door) -> None:
+        failures: list[Failure] = []
+        listening = door.endpoint.listen(door.factory)
+        listening.addCallbacks(lambda port: self._opened(door, port), failures.append)
+        if failures:
+            failure = failures[0]
+            if failure.check(CannotListenError):
+                raise DoorError(f"cannot open {door.what} door {door.name}: {_why(failure.value)}") from failure.value
+            if failure.check(OSError):
+                raise DoorError(f"cannot open {door.what} door {door.name}: {failure.value}") from failure.value
+            failure.raiseException()
+
+    def _opened(self, door: Door, port: IListeningPort) -> None:
+        door.adjust(port)
+        self.ports.append(port)
+        host = port.getHost()
+        address = getattr(host, "host", None)
+        where = str(host) if address is None else f"{address} port {getattr(host, 'port', '?')}"
+        self.log.info("{what} door {name} is open on {where}", what=door.what, name=door.name, where=where)
+
+    def _close(self) -> Deferred[None]:
+        ports, self.ports = self.ports, []
+        closing = [port.stopListening() for port in ports]
+        done = DeferredList([deferred for deferred in closing if isinstance(deferred, Deferred)])
+        return done.addCallback(lambda _: None)
+
+
+def _why(error: BaseException | None) -> str:
+    reason = getattr(error, "socketError", None)
+    text = getattr(reason, "strerror", None) or str(reason or error)
+    if text == "Address already in use":
+        return "another program listens there already; stop it, or choose another port"
+    if text == "Permission denied":
+        return "not permitted; ports below 1024 are for root, or for systemd to hand over"
+    if text == "Cannot assign requested address":
+        return "this machine does not have that address"
+    return text

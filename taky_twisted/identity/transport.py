@@ -1,0 +1,137 @@
+"""TLS between a listening socket and an application's protocols.
+
+::
+
+    socket -> AdmissionFactory -> (PROXY header) -> TLSFactory -> the application's factory
+               admits(address)?                       TLSProtocol.handshake remembers what the peer showed
+
+Limits stand outside TLS: a connection that the application does not admit costs no handshake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, ITransport
+    from twisted.python.failure import Failure
+
+    from taky_twisted.identity.principal import Certificate, Principal
+    from taky_twisted.identity.tls import MutualTLS
+
+FIRST_BYTES = 16
+"""Bytes at the start of a connection that are kept until it ends, to say what it was if not TLS."""
+
+
+@dataclass(slots=True)
+class Handshake:
+    """What came to light during one handshake, for whoever must say why it failed."""
+
+    first_bytes: bytes = b""
+    """How the peer began."""
+    certificate: Certificate | None = None
+    """What the peer showed, good or not; None if nothing, or if it resumed a session."""
+    refusal: str | None = None
+    """Why the peer's certificate was refused."""
+
+
+class TLSProtocol(TLSMemoryBIOProtocol):
+    """TLS on one accepted connection; the transport of the application's protocol.
+
+    Unlike Twisted's own default it does not gather small writes: what is written here is a whole turn's output already.
+    """
+
+    factory: TLSFactory
+
+    def __init__(self, factory: TLSFactory, wrappedProtocol: IProtocol, _connectWrapped: bool = True) -> None:
+        super().__init__(factory, wrappedProtocol, _connectWrapped)
+        self.handshake = Handshake()
+
+    def makeConnection(self, transport: ITransport) -> None:
+        # Shadows the method until the first bytes are seen, so that later reads pay nothing for it.
+        self.dataReceived = self._first_data_received  # type: ignore[method-assign]
+        super().makeConnection(transport)
+
+    def _first_data_received(self, data: bytes) -> None:
+        seen = self.handshake.first_bytes = self.handshake.first_bytes + data[:FIRST_BYTES]
+        if len(seen) >= FIRST_BYTES:
+            self._stop_looking()
+        TLSMemoryBIOProtocol.dataReceived(self, data)
+
+    def _stop_looking(self) -> None:
+        self.__dict__.pop("dataReceived", None)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._stop_looking()
+        super().connectionLost(reason)
+
+
+class TLSFactory(TLSMemoryBIOFactory):
+    """Put TLS on the connections of an application's factory."""
+
+    protocol = TLSProtocol
+
+    def __init__(self, creator: MutualTLS, application: IProtocolFactory, clock: IReactorTime) -> None:
+        super().__init__(creator, False, application, clock)
+        self.creator = creator
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSProtocol | None:  # type: ignore[override]
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        # Twisted's wraps None too, which lets the peer in and logs tracebacks.
+        return None if protocol is None else TLSProtocol(self, protocol)
+
+
+class AdmissionFactory(WrappingFactory[ProtocolWrapper]):
+    """Ask the application whether it wants a connection, before anything is done for it.
+
+    An application's factory that limits its connections has a method ``admits(address) -> bool``; ``address`` is the
+    other end of the socket, behind a load balancer the balancer. A refused connection is closed without a word.
+
+    Args:
+        wrapped: What builds the protocols.
+        application: Whom to ask; a factory without ``admits`` admits everybody.
+    """
+
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, application: IProtocolFactory) -> None:
+        super().__init__(wrapped)
+        self._admits = getattr(application, "admits", None)
+
+    def logPrefix(self) -> str:
+        prefix = getattr(self.wrappedFactory, "logPrefix", None)
+        return prefix() if prefix is not None else type(self.wrappedFactory).__name__
+
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
+        if self._admits is not None and not self._admits(addr):
+            return None
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        if isinstance(protocol, ProtocolWrapper) and protocol.wrappedProtocol is None:
+            # The PROXY wrapper around an application that refused.
+            return None
+        return cast("ProtocolWrapper | None", protocol)
+
+
+def tls_of(transport: object) -> TLSProtocol | None:
+    """Find our TLS under a protocol's transport, also through Twisted's protocol wrappers; None if there is none."""
+    while not isinstance(transport, TLSProtocol):
+        if not isinstance(transport, ProtocolWrapper):
+            return None
+        transport = transport.transport
+    return transport
+
+
+def refusal_of(transport: object, principal: Principal) -> str | None:
+    """Say what speaks against a peer now, or None; to be asked in ``handshakeCompleted``.
+
+    A resumed session shows no certificate anew, so that the check in the handshake does not see it; the same question
+    finds connections to close after something was revoked.
+    """
+    tls = tls_of(transport)
+    if tls is None or principal.certificate is None:
+        return None
+    return tls.factory.creator.refusal_of(principal.certificate)

@@ -1,0 +1,163 @@
+"""Classes of receivers that are owed the same broadcasts, and the one joined buffer that each gets per reactor turn.
+
+A broadcast costs one append per class; at the end of the reactor turn everything that was said is joined once and
+handed to every member. Who said some of it gets a copy of its own without that. What is directed to one receiver goes
+out at once, behind what the same sender said before, so that every receiver hears every sender in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from taky_twisted.cot.event import Event
+from taky_twisted.takproto.batch import Batch
+
+from .records import Groups
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
+
+Said = tuple[Event, "Subscription | None"]
+"""An event, and the connection that gets no copy because it said it."""
+
+
+class Audience:
+    """Subscriptions that hear the same groups and take events of the same size."""
+
+    __slots__ = ("filtered", "groups_out", "max_bytes", "members", "pending", "sources")
+
+    def __init__(self, groups_out: Groups, max_bytes: int) -> None:
+        self.groups_out = groups_out
+        self.max_bytes = max_bytes
+        """The largest event that is passed on; 0 for any."""
+        self.members: dict[Subscription, None] = {}
+        self.filtered: dict[Subscription, None] = {}
+        """Members with a filter of their own."""
+        self.pending: list[Said] = []
+        self.sources: set[Subscription] = set()
+        """Who said something that is pending."""
+
+    def say(self, event: Event, source: Subscription | None) -> None:
+        """Owe an event to all members but one."""
+        self.pending.append((event, source))
+        if source is not None:
+            self.sources.add(source)
+
+    def flush(self) -> None:
+        """Hand over what is pending."""
+        pending, self.pending = self.pending, []
+        sources, self.sources = self.sources, set()
+        if not pending:
+            return
+        batch = Batch([event for event, _ in pending])
+        for member in list(self.members):
+            if member.echo not in sources:
+                member.sink.deliver(batch)
+            else:
+                echo = member.echo
+                others = [event for event, source in pending if source is not echo]
+                if others:
+                    member.sink.deliver(Batch(others))
+        for member in list(self.filtered):
+            wanted = member.filter
+            heard = [event for event, source in pending if source is not member.echo and (not wanted or wanted(event))]
+            if heard:
+                member.sink.deliver(Batch(heard))
+
+
+class Audiences:
+    """All audiences, and who reaches which."""
+
+    def __init__(self, clock: IReactorTime, oversize: Callable[[Event, Audience], None]) -> None:
+        """Start empty.
+
+        Args:
+            clock: to flush at the end of the turn.
+            oversize: told of an event that an audience did not get because of its size.
+        """
+        self._clock, self._oversize = clock, oversize
+        self._audiences: dict[tuple[Groups, int], Audience] = {}
+        self._reach: dict[Groups, list[Audience]] = {}
+        self._everything: dict[Subscription, None] = {}
+        self._flushing: IDelayedCall | None = None
+        self._dirty: dict[Audience, None] = {}
+
+    def __len__(self) -> int:
+        """How many audiences there are."""
+        return len(self._audiences)
+
+    def join(self, member: Subscription) -> None:
+        """Put a subscription where its principal, its size limit and its filter place it."""
+        if member.wants_everything:
+            self._everything[member] = None
+            return
+        key = member.principal.groups_out, member.max_bytes
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(*key)
+            self._reach.clear()
+        # What is pending was said before: a newcomer is told by the replay.
+        audience.flush()
+        (audience.filtered if member.filter else audience.members)[member] = None
+        member.audience = audience
+
+    def leave(self, member: Subscription) -> None:
+        """Take a subscription out."""
+        self._everything.pop(member, None)
+        audience = member.audience
+        if audience is None:
+            return
+        member.audience = None
+        audience.members.pop(member, None)
+        audience.filtered.pop(member, None)
+        if not audience.members and not audience.filtered:
+            del self._audiences[audience.groups_out, audience.max_bytes]
+            self._dirty.pop(audience, None)
+            self._reach.clear()
+
+    def broadcast(self, event: Event, groups: Groups, source: Subscription | None) -> None:
+        """Say an event to everybody who hears one of the groups, but not back to its source."""
+        reached = self._reach.get(groups)
+        if reached is None:
+            if len(self._reach) > 1000:
+                self._reach.clear()
+            reached = self._reach[groups] = [
+                audience for audience in self._audiences.values() if not groups.isdisjoint(audience.groups_out)
+            ]
+        for audience in reached:
+            if audience.max_bytes and len(event.xml) > audience.max_bytes:
+                self._oversize(event, audience)
+                continue
+            audience.say(event, source)
+            self._dirty[audience] = None
+        if self._dirty and self._flushing is None:
+            self._flushing = self._clock.callLater(0, self.flush)
+
+    def direct(self, event: Event, source: Subscription | None, member: Subscription) -> None:
+        """Say an event to one subscription."""
+        audience = member.audience
+        if audience is not None:
+            if audience.max_bytes and len(event.xml) > audience.max_bytes:
+                self._oversize(event, audience)
+                return
+            if source in audience.sources:
+                audience.flush()
+        member.sink.deliver(Batch((event,), directed=True))
+
+    def tap(self, event: Event, source: Subscription | None) -> None:
+        """Say an event to those who hear everything that is routed."""
+        for listener in self._everything:
+            if listener is not source:
+                listener.sink.deliver(Batch((event,)))
+
+    def flush(self) -> None:
+        """Hand over everything that is pending."""
+        if self._flushing is not None and self._flushing.active():
+            self._flushing.cancel()
+        self._flushing = None
+        dirty, self._dirty = self._dirty, {}
+        for audience in dirty:
+            audience.flush()

@@ -1,0 +1,401 @@
+"""Who is on the map: uids that have reported SA, and which connection speaks for each.
+
+What happens when two connections claim one uid (nobody may close somebody else's connection by naming its uid):
+
+====================================  ==================================================================================
+the older and the newer connection
+====================================  ==================================================================================
+one certificate or account            the uid moves to the newer one; the older one is flushed and closed
+both anonymous                        the uid moves; the older one is closed if it says nothing for 10 seconds, else
+                                      both get what is directed to the uid
+anything else                         the newer one is addressed, the older one stays, and there is a warning
+====================================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from taky_twisted.cot import compose
+from taky_twisted.cot.event import PROLOG, Event
+from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.interfaces import EventStore
+from taky_twisted.logs import Logger
+
+from .records import Groups, KnownContact
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
+
+log = Logger()
+
+SAVE_SECONDS = 0.5
+"""How long a change of a contact may wait before it goes to the store."""
+DEPARTURE_SECONDS = 5
+"""How long after a broken connection a contact counts as gone, unless it reconnects."""
+RIVAL_SECONDS = 10
+"""How long an older anonymous connection of the same uid may be silent before it is closed."""
+REPLAY_SECONDS = 24 * 3600
+"""The age up to which a connected contact's last report is shown to newcomers."""
+KNOWN_SECONDS = 7 * 24 * 3600
+"""How long a contact that is away is known, so that chat waits for it."""
+CLOCK_SECONDS = 300
+"""How far a client's clock may be off before there is a warning."""
+
+
+class Contact:
+    """A uid that has reported SA, online or not."""
+
+    __slots__ = (
+        "callsign",
+        "departed",
+        "displaced",
+        "groups_in",
+        "groups_out",
+        "holders",
+        "leaving",
+        "principal",
+        "role",
+        "sa",
+        "seen",
+        "takv",
+        "team",
+        "uid",
+    )
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.callsign = self.team = self.role = self.takv = ""
+        self.sa: Event | None = None
+        """Its latest report; None once a delete took it off the map."""
+        self.principal: str | None = None
+        self.groups_in: Groups = frozenset()
+        self.groups_out: Groups = frozenset()
+        self.seen = 0.0
+        self.holders: dict[Subscription, None] = {}
+        """Who gets what is directed to the uid; empty when it is away."""
+        self.displaced: dict[Subscription, None] = {}
+        """Connections that said the uid first and are still there."""
+        self.leaving: IDelayedCall | None = None
+        """Its connection broke a moment ago."""
+        self.departed: Event | None = None
+        """What was said when it left."""
+
+    @property
+    def present(self) -> bool:
+        """Whether others should see it as online."""
+        return bool(self.holders) or self.leaving is not None
+
+    @property
+    def incognito(self) -> bool:
+        """Whether it asked not to be seen."""
+        return any(holder.incognito for holder in self.holders)
+
+    def record(self) -> KnownContact | None:
+        """Make what the store keeps; nothing while it is not shown."""
+        sa = self.sa
+        if sa is None:
+            return None
+        return KnownContact(
+            uid=self.uid,
+            callsign=self.callsign,
+            type=sa.type,
+            team=self.team,
+            role=self.role,
+            takv=self.takv,
+            principal=self.principal,
+            groups_in=self.groups_in,
+            groups_out=self.groups_out,
+            seen=self.seen,
+            stale=sa.stale,
+            xml=sa.xml,
+            online=self.present,
+        )
+
+
+class Contacts:
+    """All contacts, by uid and by callsign."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: EventStore,
+        max_contacts: int,
+        max_secondary: int,
+        announce: Callable[[Event, Groups], None],
+    ) -> None:
+        """Start with nobody.
+
+        Args:
+            clock: for the delays.
+            store: where contacts survive a restart.
+            max_contacts: how many are known; those away longest are forgotten first.
+            max_secondary: how many uids besides its own one connection may speak for.
+            announce: says an event to everybody who hears one of the groups.
+        """
+        self._clock, self._store, self._announce = clock, store, announce
+        self._max_contacts, self._max_secondary = max_contacts, max_secondary
+        self._by_uid: dict[str, Contact] = {}
+        self._by_callsign: dict[str, dict[str, Contact]] = {}
+        self._by_folded: dict[str, dict[str, Contact]] = {}
+        self._away: dict[str, Contact] = {}  # in the order in which they left
+        self._changed: dict[str, Contact] = {}
+        self._saving: IDelayedCall | None = None
+        self.stopping = False
+        """No departures are announced any more."""
+
+    def __iter__(self) -> Iterator[Contact]:
+        return iter(self._by_uid.values())
+
+    def restore(self, records: Iterable[KnownContact], now: float) -> None:
+        """Take over what a store held: all of them are away."""
+        for record in sorted(records, key=lambda record: record.seen):
+            contact = Contact(record.uid)
+            contact.team, contact.role, contact.takv = record.team, record.role, record.takv
+            contact.principal, contact.seen = record.principal, record.seen
+            contact.groups_in, contact.groups_out = record.groups_in, record.groups_out
+            contact.sa = decode(record.xml[len(PROLOG) :])
+            contact.departed = compose.departure(record.uid, record.type, now)
+            self._by_uid[record.uid] = self._away[record.uid] = contact
+            self._index(contact, record.callsign)
+
+    def get(self, uid: str) -> Contact | None:
+        """Find a contact by uid."""
+        return self._by_uid.get(uid)
+
+    def is_present(self, uid: str) -> bool:
+        """Whether a contact of this uid is online."""
+        contact = self._by_uid.get(uid)
+        return contact is not None and contact.present
+
+    def called(self, callsign: str) -> Iterable[Contact]:
+        """Find all contacts of a callsign; in another case only if there is no exact match."""
+        found = self._by_callsign.get(callsign) or self._by_folded.get(callsign.casefold())
+        return list(found.values()) if found else ()
+
+    def in_team(self, team: str) -> list[Contact]:
+        """Find the contacts of a team that are online."""
+        return [contact for contact in self if contact.team == team and contact.holders]
+
+    def heard(self, source: Subscription, event: Event, now: float) -> Contact | None:
+        """Note a self-report.
+
+        Returns:
+            The contact if this is the first report of its uid on this connection.
+        """
+        contact = source.uids.get(event.uid)
+        new = contact is None
+        if contact is None:
+            contact = self._identify(source, event, now)
+            if contact is None:
+                return None
+        detail = event.detail
+        if detail.callsign != contact.callsign:
+            self._index(contact, detail.callsign)
+        contact.team, contact.role, contact.takv = detail.team, detail.role, detail.takv or ""
+        contact.principal = source.principal.name
+        contact.groups_in, contact.groups_out = source.principal.groups_in, source.principal.groups_out
+        contact.sa, contact.seen = event, now
+        self._touch(contact)
+        return contact if new else None
+
+    def left(self, source: Subscription, clean: bool, now: float) -> None:
+        """Note that a connection is gone.
+
+        Args:
+            source: the connection, already out of the routing tables.
+            clean: whether the peer said goodbye; else it may be back in a moment.
+            now: seconds since the epoch.
+        """
+        for contact in source.uids.values():
+            contact.displaced.pop(source, None)
+            if source not in contact.holders:
+                continue
+            del contact.holders[source]
+            if contact.holders:
+                continue
+            if contact.displaced:
+                heir = next(reversed(contact.displaced))
+                del contact.displaced[heir]
+                contact.holders[heir] = None
+                continue
+            contact.seen = now
+            self._away[contact.uid] = contact
+            if self.stopping:
+                self._touch(contact)
+            elif clean or source.incognito:
+                self._depart(contact, silent=source.incognito)
+            else:
+                contact.leaving = self._clock.callLater(DEPARTURE_SECONDS, self._depart, contact)
+        source.uids = {}
+
+    def hide(self, source: Subscription, now: float) -> None:
+        """Announce the departure of somebody who stays but wants not to be seen."""
+        for contact in source.uids.values():
+            if contact.sa is not None:
+                self._announce(compose.departure(contact.uid, contact.sa.type, now), contact.groups_in)
+
+    def take_off_map(self, uid: str, groups: Groups) -> bool:
+        """Forget the last report of somebody who is away, if whoever asks may.
+
+        Returns:
+            False if it is online or not theirs: then the report stays.
+        """
+        contact = self._by_uid.get(uid)
+        if contact is None:
+            return True
+        if contact.present or contact.groups_in.isdisjoint(groups):
+            return False
+        contact.sa = contact.departed = None
+        self._store.remove(KnownContact, uid)
+        return True
+
+    def still_there(self, source: Subscription) -> None:
+        """Note that a connection whose uid moved to a newer one, and which was thought dead, speaks."""
+        source.rival = None
+        source.echo = source
+        for contact in source.uids.values():
+            if contact.displaced.pop(source, "absent") is None:
+                contact.holders[source] = None
+                log.warn(
+                    "two anonymous connections say they are {uid}: {peer} and another; both get its messages",
+                    uid=contact.uid,
+                    peer=source.peer,
+                )
+
+    def visible(self, groups_out: Groups, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
+        """Go through what a newcomer is told: the report of whoever is there; of who left, also that it left."""
+        for contact in self._by_uid.values():
+            sa = contact.sa
+            if sa is None or groups_out.isdisjoint(contact.groups_in):
+                continue
+            if contact.present:
+                if now - contact.seen <= REPLAY_SECONDS and not contact.incognito:
+                    yield contact.uid, (sa,)
+            elif contact.departed is not None and sa.stale > now:
+                yield contact.uid, (sa, contact.departed)
+
+    def prune(self, now: float) -> None:
+        """Forget who has been away for long."""
+        while self._away:
+            contact = next(iter(self._away.values()))
+            if now - contact.seen <= KNOWN_SECONDS:
+                return
+            self._forget(contact)
+
+    def save(self) -> None:
+        """Hand what changed to the store."""
+        if self._saving is not None and self._saving.active():
+            self._saving.cancel()
+        self._saving = None
+        changed, self._changed = self._changed, {}
+        for contact in changed.values():
+            record = contact.record()
+            if record is not None:
+                self._store.put(record)
+
+    def _identify(self, source: Subscription, event: Event, now: float) -> Contact | None:
+        uid = event.uid
+        contact = self._by_uid.get(uid)
+        if source.primary is not None and (
+            len(source.uids) > self._max_secondary
+            or (contact is not None and contact.holders)
+            or (contact is None and not self._make_room())
+        ):
+            return None  # a gateway's further uid never takes somebody's identity
+        if contact is None:
+            self._make_room()
+            contact = self._by_uid[uid] = Contact(uid)
+        if source.primary is None:
+            source.primary = contact
+            if abs(event.time - now) > CLOCK_SECONDS:
+                log.warn(
+                    "the clock of {callsign} at {peer} is off by {minutes} minutes: its reports look stale or too new",
+                    callsign=event.detail.callsign,
+                    peer=source.peer,
+                    minutes=round((event.time - now) / 60),
+                )
+        self._away.pop(uid, None)
+        if contact.leaving is not None:
+            contact.leaving.cancel()
+            contact.leaving = None
+        contact.departed = None
+        for older in list(contact.holders):
+            self._displace(contact, older, source, now)
+        contact.holders[source] = None
+        source.uids[uid] = contact
+        return contact
+
+    def _displace(self, contact: Contact, older: Subscription, newer: Subscription, now: float) -> None:
+        del contact.holders[older]
+        if older.principal.same_as(newer.principal):
+            older.uids.pop(contact.uid, None)
+            older.close_peer("it connected anew")
+            return
+        contact.displaced[older] = None
+        if older.principal.anonymous and newer.principal.anonymous:
+            older.echo = newer
+            older.rival = newer
+            self._clock.callLater(RIVAL_SECONDS, self._judge, older, now)
+        else:
+            log.warn(
+                "{uid} is said by {older} at {older_peer} and now by {newer} at {newer_peer}: the newer is addressed",
+                uid=contact.uid,
+                older=str(older.principal),
+                older_peer=older.peer,
+                newer=str(newer.principal),
+                newer_peer=newer.peer,
+            )
+
+    def _judge(self, older: Subscription, moved: float) -> None:
+        if older.closed or older.rival is None:
+            return
+        if older.sink_heard > moved:
+            self.still_there(older)
+        else:
+            older.close_peer("it connected anew")
+
+    def _depart(self, contact: Contact, silent: bool = False) -> None:
+        contact.leaving = None
+        contact.departed = compose.departure(contact.uid, contact.sa.type if contact.sa else "", self._clock.seconds())
+        if not silent and not self.stopping:
+            self._announce(contact.departed, contact.groups_in)
+        self._touch(contact)
+
+    def _make_room(self) -> bool:
+        if len(self._by_uid) < self._max_contacts:
+            return True
+        if not self._away:
+            return False
+        self._forget(next(iter(self._away.values())))
+        return True
+
+    def _forget(self, contact: Contact) -> None:
+        if contact.leaving is not None:
+            contact.leaving.cancel()
+            self._depart(contact)
+        self._index(contact, "")
+        del self._by_uid[contact.uid], self._away[contact.uid]
+        self._changed.pop(contact.uid, None)
+        self._store.remove(KnownContact, contact.uid)
+
+    def _index(self, contact: Contact, callsign: str) -> None:
+        for index, old, new in (
+            (self._by_callsign, contact.callsign, callsign),
+            (self._by_folded, contact.callsign.casefold(), callsign.casefold()),
+        ):
+            if old in index:
+                index[old].pop(contact.uid, None)
+                if not index[old]:
+                    del index[old]
+            if new:
+                index.setdefault(new, {})[contact.uid] = contact
+        contact.callsign = callsign
+
+    def _touch(self, contact: Contact) -> None:
+        self._changed[contact.uid] = contact
+        if self._saving is None:
+            self._saving = self._clock.callLater(SAVE_SECONDS, self.save)

@@ -1,0 +1,208 @@
+"""Emergencies: said again and again until cancelled, because clients raise them once and forget them in seconds.
+
+Sources: TAK Server ``service/RepeaterService.java``, ATAK-CIV ``emergency/tool/EmergencyManager.java`` (raised once,
+stale after ten seconds, cancelled under the same uid).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from taky_twisted.cot import compose
+from taky_twisted.cot.event import PROLOG, Destinations, Event
+from taky_twisted.cot.types import EMERGENCY_CANCEL, EMERGENCY_TYPES
+from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.interfaces import EventStore
+from taky_twisted.logs import Logger
+
+from .records import Emergency, Groups
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
+
+log = Logger()
+
+CANCEL_REPEATS = (5.0, 10.0)
+"""Seconds after which a cancel is said again."""
+CANCEL_SECONDS = 15
+"""How long newcomers are told of a cancel."""
+MIN_STALE_SECONDS = 15
+"""A repeat is fresh for at least so long, and always longer than the period."""
+
+
+@dataclass(slots=True)
+class Alert:
+    """An emergency, or the cancel of one, that is still said."""
+
+    record: Emergency
+    event: Event
+    source: Subscription | None
+    """The connection that raised it, while the server knows it."""
+
+
+Say = Callable[[Alert, Event], None]
+"""Deliver one saying of an alert to whom it was for, but not to who raised it."""
+
+
+class Emergencies:
+    """Keep, repeat and cancel emergencies."""
+
+    def __init__(
+        self, clock: IReactorTime, store: EventStore, period: float, max_alerts: int, max_seconds: float, say: Say
+    ) -> None:
+        """Start with none.
+
+        Args:
+            clock: for the repeats.
+            store: where they survive a restart.
+            period: seconds between repeats.
+            max_alerts: how many are repeated at once.
+            max_seconds: how long one is repeated.
+            say: delivers a repeat.
+        """
+        self._clock, self._store, self._say = clock, store, say
+        self._period, self._max_alerts, self._max_seconds = period, max_alerts, max_seconds
+        self._alerts: dict[str, Alert] = {}
+        self._cancels: dict[str, tuple[Alert, float]] = {}
+        self._timers: set[IDelayedCall] = set()
+        self._repeating: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._alerts)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._alerts
+
+    def restore(self, records: list[Emergency]) -> None:
+        """Take over what a store held, and go on repeating it at once."""
+        for record in records:
+            self._alerts[record.uid] = Alert(record, decode(record.xml[len(PROLOG) :]), None)
+        if self._alerts:
+            self._schedule(0)
+
+    def heard(self, event: Event, source: Subscription, groups: Groups, now: float) -> None:
+        """Note an event of an emergency type: one that raises, or one that cancels."""
+        if event.type == EMERGENCY_CANCEL or event.detail.emergency:
+            self._cancel(event, source, now)
+        elif event.type in EMERGENCY_TYPES and event.detail.emergency is not None:
+            self._raise(event, source, groups, now)
+
+    def current(self, groups_out: Groups, now: float) -> Iterator[tuple[Alert, Event]]:
+        """Go through what a newcomer is told, with fresh times."""
+        for alert in self._alerts.values():
+            if not groups_out.isdisjoint(alert.record.groups):
+                yield alert, self._fresh(alert, now)
+        for alert, until in self._cancels.values():
+            if until > now and not groups_out.isdisjoint(alert.record.groups):
+                yield alert, self._fresh(alert, now)
+
+    def stop(self) -> None:
+        """Say nothing more; what is active stays in the store."""
+        for timer in (*self._timers, self._repeating):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timers.clear()
+        self._repeating = None
+
+    def _raise(self, event: Event, source: Subscription, groups: Groups, now: float) -> None:
+        older = self._alerts.get(event.uid)
+        if older is not None and older.record.groups.isdisjoint(groups):
+            return  # somebody else's, whom this sender cannot even reach
+        if older is None and len(self._alerts) >= self._max_alerts:
+            self._drop_one()
+        own = source.primary.uid if source.primary is not None else ""
+        destinations = event.detail.destinations or Destinations()
+        record = Emergency(
+            uid=event.uid,
+            xml=event.xml,
+            groups=groups,
+            raiser=event.detail.link_uid or own,
+            principal=source.principal.name,
+            raised=older.record.raised if older is not None else now,
+            callsigns=destinations.callsigns,
+            uids=destinations.uids,
+        )
+        self._alerts[event.uid] = Alert(record, event, source)
+        self._cancels.pop(event.uid, None)
+        self._store.put(record)
+        self._schedule(self._period)
+        if older is None:
+            log.info("emergency {uid} raised by {raiser}", uid=event.uid, raiser=record.raiser or source.peer)
+
+    def _cancel(self, event: Event, source: Subscription, now: float) -> None:
+        alert = self._alerts.get(event.uid)
+        if alert is None:
+            return
+        if not self._may_cancel(alert, source):
+            log.info("emergency {uid} goes on: {peer} did not raise it", uid=event.uid, peer=source.peer)
+            return
+        self._remove(event.uid)
+        log.info("emergency {uid} cancelled by {peer}", uid=event.uid, peer=source.peer)
+        cancel = Alert(alert.record, event, source)
+        self._cancels[event.uid] = (cancel, now + CANCEL_SECONDS)
+        for delay in CANCEL_REPEATS:
+            self._later(delay, self._say_cancel, cancel)
+        self._later(CANCEL_SECONDS, self._forget_cancel, cancel)
+
+    def _may_cancel(self, alert: Alert, source: Subscription) -> bool:
+        record = alert.record
+        return (
+            source is alert.source
+            or (record.raiser != "" and record.raiser in source.uids)
+            or (record.principal is not None and record.principal == source.principal.name)
+        )
+
+    def _later(self, delay: float, call: Callable[[Alert], None], alert: Alert) -> None:
+        def run() -> None:
+            self._timers.discard(timer)
+            call(alert)
+
+        timer = self._clock.callLater(delay, run)
+        self._timers.add(timer)
+
+    def _say_cancel(self, cancel: Alert) -> None:
+        if self._is_current(cancel):
+            self._say(cancel, self._fresh(cancel, self._clock.seconds()))
+
+    def _forget_cancel(self, cancel: Alert) -> None:
+        if self._is_current(cancel):
+            del self._cancels[cancel.record.uid]
+
+    def _is_current(self, cancel: Alert) -> bool:
+        current = self._cancels.get(cancel.record.uid)
+        return current is not None and current[0] is cancel
+
+    def _fresh(self, alert: Alert, now: float) -> Event:
+        return compose.repeated(alert.event, now, now + max(MIN_STALE_SECONDS, 1.5 * self._period))
+
+    def _schedule(self, delay: float) -> None:
+        if self._repeating is None:
+            self._repeating = self._clock.callLater(delay, self._repeat)
+
+    def _repeat(self) -> None:
+        self._repeating = None
+        now = self._clock.seconds()
+        for uid, alert in list(self._alerts.items()):
+            if now - alert.record.raised > self._max_seconds:
+                log.warn("emergency {uid} was never cancelled; it is not repeated any more", uid=uid)
+                self._remove(uid)
+            else:
+                self._say(alert, self._fresh(alert, now))
+        if self._alerts:
+            self._schedule(self._period)
+
+    def _drop_one(self) -> None:
+        """Make room at the cost of whoever raised most."""
+        raiser = Counter(alert.record.raiser for alert in self._alerts.values()).most_common(1)[0][0]
+        uid = next(uid for uid, alert in self._alerts.items() if alert.record.raiser == raiser)
+        log.warn("over {limit} emergencies: {uid} is not repeated any more", limit=self._max_alerts, uid=uid)
+        self._remove(uid)
+
+    def _remove(self, uid: str) -> None:
+        del self._alerts[uid]
+        self._store.remove(Emergency, uid)

@@ -1,0 +1,83 @@
+"""Chat for those who are away: kept, and delivered once and in order when they are back."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from taky_twisted.cot.event import PROLOG, Event
+from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.interfaces import EventStore
+
+from .records import Groups, MissedChat
+
+MAX_BYTES = 32 << 20
+"""XML of all waiting chats together."""
+
+
+class MissedChats:
+    """Directed chats that wait for known contacts."""
+
+    def __init__(self, store: EventStore, per_contact: int, seconds: float) -> None:
+        """Start with none.
+
+        Args:
+            store: where they survive a restart.
+            per_contact: how many wait for one contact.
+            seconds: how long one waits.
+        """
+        self._store = store
+        self._per_contact = per_contact
+        self._seconds = seconds
+        self._waiting: dict[str, deque[tuple[MissedChat, Event]]] = {}
+        self._bytes = 0
+        self._last = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def restore(self, chats: list[MissedChat]) -> None:
+        """Take over what a store held, ordered by number."""
+        for chat in chats:
+            self._append(chat, decode(chat.xml[len(PROLOG) :]))
+
+    def keep(self, recipient: str, event: Event, groups: Groups, now: float) -> bool:
+        """Keep a chat for a contact that is away.
+
+        Returns:
+            False when no more may wait: the sender must be told.
+        """
+        waiting = self._waiting.get(recipient, ())
+        if any(older.uid == event.uid for _, older in waiting):
+            return True  # said twice, delivered once
+        if len(waiting) >= self._per_contact or self._bytes + len(event.xml) > MAX_BYTES:
+            return False
+        chat = MissedChat(self._last + 1, recipient, event.xml, groups, now + self._seconds)
+        self._append(chat, event)
+        self._store.put(chat)
+        return True
+
+    def take(self, recipient: str, groups_out: Groups, now: float) -> list[Event]:
+        """Take what waits for a contact that is back and may hear it; what it may not hear is forgotten."""
+        events = []
+        for chat, event in self._waiting.pop(recipient, ()):
+            self._forget(chat)
+            if chat.expires > now and not groups_out.isdisjoint(chat.groups):
+                events.append(event)
+        return events
+
+    def prune(self, now: float) -> None:
+        """Forget what waited too long."""
+        for recipient, waiting in list(self._waiting.items()):
+            while waiting and waiting[0][0].expires <= now:
+                self._forget(waiting.popleft()[0])
+            if not waiting:
+                del self._waiting[recipient]
+
+    def _append(self, chat: MissedChat, event: Event) -> None:
+        self._waiting.setdefault(chat.recipient, deque()).append((chat, event))
+        self._bytes += len(chat.xml)
+        self._last = max(self._last, chat.number)
+
+    def _forget(self, chat: MissedChat) -> None:
+        self._bytes -= len(chat.xml)
+        self._store.remove(MissedChat, chat.key)

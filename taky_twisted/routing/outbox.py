@@ -1,0 +1,169 @@
+"""What waits for one reader: everything while it keeps up, the newest and the important when it does not.
+
+While a reader keeps up nothing is here. When its transport is full, batches wait whole, shared with all others that
+wait for them. Only when the backlog is too old or too large is it *thinned*: of what was said to everybody only the
+newest per uid is kept; chat, receipts, emergencies, deletes, file offers, control messages and everything directed
+stays, in order. Both parts are bounded in bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from taky_twisted.cot.event import Event
+from taky_twisted.cot.types import DELETE, is_protected
+from taky_twisted.takproto.batch import Batch
+
+CHUNK_BYTES = 1 << 16
+"""About how much is handed to a transport at once: where Twisted's transports say that they are full."""
+
+Replay = tuple[str, tuple[Event, ...]]
+"""A uid, and what a newcomer is told about it, in order."""
+
+
+class OutboxOverflow(Exception):
+    """More waits for a reader than may wait, and none of it may be dropped; the text says what."""
+
+
+class Outbox:
+    """The queue between the router and one transport that is full; pure, the caller tells the time."""
+
+    def __init__(self, limit: int, thin_seconds: float) -> None:
+        """Make an empty outbox.
+
+        Args:
+            limit: bytes of backlog before it is thinned, and of each of the two parts afterwards.
+            thin_seconds: age of the backlog at which it is thinned.
+        """
+        self._limit = limit
+        self._thin_seconds = thin_seconds
+        self._batches: deque[tuple[float, Batch]] = deque()
+        self._bytes = 0
+        self._replay: dict[str, tuple[Event, ...]] = {}
+        self._thinned: dict[object, Event] | None = None
+        self._protected_bytes = 0
+        self._newest_bytes = 0
+        self._reports: dict[str, None] = {}  # uids of waiting self-reports, oldest first
+        self.dropped = 0
+        """Events that were overtaken by newer ones or dropped, in all."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._batches or self._thinned or self._replay)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait, without what is replayed to a newcomer."""
+        return self._bytes + self._protected_bytes + self._newest_bytes
+
+    def add(self, batch: Batch, now: float) -> None:
+        """Queue a batch.
+
+        Raises:
+            OutboxOverflow: the reader must be closed.
+        """
+        if self._replay:
+            self._supersede(batch)
+        if self._thinned is None:
+            self._batches.append((now, batch))
+            self._bytes += len(batch)
+            if self._bytes <= self._limit and now - self._batches[0][0] <= self._thin_seconds:
+                return
+            self._fold()
+        else:
+            self._thin(batch)
+        self._check()
+
+    def replay(self, entries: Iterable[Replay]) -> None:
+        """Queue what a newcomer is told; what is said in the meantime about the same uid takes its place."""
+        self._replay.update(entries)
+
+    def take(self) -> Batch | None:
+        """Take the next piece to be written, or nothing when all is gone."""
+        if self._batches:
+            batch = self._batches.popleft()[1]
+            self._bytes -= len(batch)
+            return batch
+        events: list[Event] = []
+        size = 0
+        if self._thinned:
+            while self._thinned and size < CHUNK_BYTES:
+                key = next(iter(self._thinned))
+                event = self._remove(self._thinned, key)
+                events.append(event)
+                size += len(event.xml)
+        else:
+            self._thinned = None
+            while self._replay and size < CHUNK_BYTES:
+                told = self._replay.pop(next(iter(self._replay)))
+                events += told
+                size += sum(len(event.xml) for event in told)
+        return Batch(events) if events else None
+
+    def keep_directed(self) -> None:
+        """Keep only what is owed to this reader in particular, and whatever else must not be lost."""
+        self._replay.clear()
+        if self._thinned is None:
+            self._fold()
+        thinned = self._thinned or {}
+        for key in [key for key, event in thinned.items() if key == event.uid]:
+            self._remove(thinned, key)
+
+    def unsent(self) -> list[Event]:
+        """Take everything that was said and not yet taken, for a reader that is gone."""
+        events = [event for _, batch in self._batches for event in batch.events]
+        events += (self._thinned or {}).values()
+        self._batches.clear()
+        self._replay.clear()
+        self._thinned, self._reports = None, {}
+        self._bytes = self._protected_bytes = self._newest_bytes = 0
+        return events
+
+    def _supersede(self, batch: Batch) -> None:
+        for event in batch.events:
+            self._replay.pop(event.uid, None)
+            if event.type == DELETE:
+                self._replay.pop(event.detail.link_uid, None)
+
+    def _fold(self) -> None:
+        self._thinned = {}
+        waiting, self._batches, self._bytes = self._batches, deque(), 0
+        for _, older in waiting:
+            self._thin(older)
+
+    def _thin(self, batch: Batch) -> None:
+        thinned = self._thinned
+        assert thinned is not None
+        for event in batch.events:
+            if batch.directed or is_protected(event.type):
+                thinned[object()] = event
+                self._protected_bytes += len(event.xml)
+                continue
+            if event.uid in thinned:
+                self._remove(thinned, event.uid)
+                self.dropped += 1
+            thinned[event.uid] = event
+            self._newest_bytes += len(event.xml)
+            if event.is_self_report:
+                self._reports[event.uid] = None
+
+    def _remove(self, thinned: dict[object, Event], key: object) -> Event:
+        event = thinned.pop(key)
+        if key == event.uid:
+            self._newest_bytes -= len(event.xml)
+            self._reports.pop(event.uid, None)
+        else:
+            self._protected_bytes -= len(event.xml)
+        return event
+
+    def _check(self) -> None:
+        thinned = self._thinned
+        assert thinned is not None
+        while self._newest_bytes > self._limit and self._reports:
+            self._remove(thinned, next(iter(self._reports)))
+            self.dropped += 1
+        if self._newest_bytes > self._limit:
+            raise OutboxOverflow(f"over {self._limit} bytes of map items wait for it")
+        if self._protected_bytes > self._limit:
+            raise OutboxOverflow(f"over {self._limit} bytes of messages wait for it")

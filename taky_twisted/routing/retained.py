@@ -1,0 +1,172 @@
+"""What is on the map: items that newcomers are shown, and the memory of deleted ones."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from taky_twisted.cot.event import PROLOG, Event
+from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.interfaces import EventStore
+
+from .records import Groups, Item, Tombstone
+
+TOMBSTONE_SECONDS = 24 * 3600
+"""How long a delete is remembered at most."""
+
+
+@dataclass(slots=True)
+class _Held:
+    event: Event
+    groups: Groups
+    expires: float
+
+
+class Retained:
+    """Keep items until they are stale or deleted, within a number and a size; the oldest stale goes first."""
+
+    def __init__(
+        self, store: EventStore, max_items: int, max_bytes: int, max_persist_ttl: float, max_tombstones: int
+    ) -> None:
+        """Start with nothing on the map.
+
+        Args:
+            store: where items survive a restart.
+            max_items: how many items.
+            max_bytes: how much XML in all.
+            max_persist_ttl: seconds that an item is kept at most, whatever its stale; negative for no such cap.
+            max_tombstones: how many deletes are remembered.
+        """
+        self._store = store
+        self._max_items, self._max_bytes = max_items, max_bytes
+        self._ttl = max_persist_ttl
+        self._max_tombstones = max_tombstones
+        self._items: dict[str, _Held] = {}
+        self._bytes = 0
+        self._expiry: list[tuple[float, str]] = []
+        self._tombstones: dict[str, Tombstone] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def bytes(self) -> int:
+        """XML of all items together."""
+        return self._bytes
+
+    def restore(self, items: list[Item], tombstones: list[Tombstone], now: float) -> None:
+        """Take over what a store held."""
+        self._tombstones = {tombstone.uid: tombstone for tombstone in tombstones if tombstone.expires > now}
+        for item in items:
+            if item.expires > now:
+                self._hold(decode(item.xml[len(PROLOG) :]), item.groups, item.expires)
+        self.prune(now)
+
+    def keep(self, event: Event, groups: Groups, now: float) -> None:
+        """Keep an event for newcomers, in place of an older one with its uid, unless it was deleted or is stale.
+
+        Args:
+            event: what was said to everybody.
+            groups: the groups that it was said to.
+            now: seconds since the epoch.
+        """
+        expires = event.stale if self._ttl < 0 else min(event.stale, now + self._ttl)
+        if expires <= now or self._is_deleted(event, groups):
+            return
+        held = self._items.get(event.uid)
+        if held is not None and held.groups.isdisjoint(groups):
+            return  # somebody else's item of the same uid, which this sender could not even delete
+        self._hold(event, groups, expires)
+        self._store.put(
+            Item(
+                uid=event.uid,
+                type=event.type,
+                xml=event.xml,
+                groups=groups,
+                time=event.time,
+                stale=event.stale,
+                expires=expires,
+            )
+        )
+        if len(self._items) > self._max_items or self._bytes > self._max_bytes:
+            self._shrink()
+
+    def delete(self, uid: str, groups: Groups, deleted: float, now: float) -> bool:
+        """Take an item off the map and remember that, if whoever asks may.
+
+        Args:
+            uid: the item.
+            groups: the IN groups of who deletes.
+            deleted: the ``time`` of the delete; copies up to then stay deleted.
+            now: seconds since the epoch.
+
+        Returns:
+            Whether the delete counts: False for an item of other groups.
+        """
+        held = self._items.get(uid)
+        if held is not None and held.groups.isdisjoint(groups):
+            return False
+        stale = held.event.stale if held is not None else now + TOMBSTONE_SECONDS
+        self.remove(uid)
+        # A sender whose clock is ahead must not keep others from putting the item back.
+        tombstone = Tombstone(uid, groups, min(deleted, now), min(max(stale, now), now + TOMBSTONE_SECONDS))
+        self._tombstones.pop(uid, None)
+        self._tombstones[uid] = tombstone
+        self._store.put(tombstone)
+        if len(self._tombstones) > self._max_tombstones:
+            oldest = next(iter(self._tombstones))
+            del self._tombstones[oldest]
+            self._store.remove(Tombstone, oldest)
+        return True
+
+    def remove(self, uid: str) -> None:
+        """Take an item off the map without a word."""
+        held = self._items.pop(uid, None)
+        if held is not None:
+            self._bytes -= len(held.event.xml)
+            self._store.remove(Item, uid)
+
+    def get(self, uid: str) -> Event | None:
+        """Find an item."""
+        held = self._items.get(uid)
+        return held.event if held is not None else None
+
+    def visible(self, groups_out: Groups, now: float) -> Iterator[Event]:
+        """Go through what somebody who hears these groups is shown."""
+        for held in self._items.values():
+            if held.expires > now and not groups_out.isdisjoint(held.groups):
+                yield held.event
+
+    def prune(self, now: float) -> None:
+        """Forget what is stale."""
+        while self._expiry and self._expiry[0][0] <= now:
+            expires, uid = heapq.heappop(self._expiry)
+            held = self._items.get(uid)
+            if held is not None and held.expires <= expires:
+                self.remove(uid)
+        for uid in [uid for uid, tombstone in self._tombstones.items() if tombstone.expires <= now]:
+            del self._tombstones[uid]
+            self._store.remove(Tombstone, uid)
+
+    def _is_deleted(self, event: Event, groups: Groups) -> bool:
+        tombstone = self._tombstones.get(event.uid)
+        return tombstone is not None and event.time <= tombstone.deleted and not tombstone.groups.isdisjoint(groups)
+
+    def _hold(self, event: Event, groups: Groups, expires: float) -> None:
+        older = self._items.get(event.uid)
+        if older is not None:
+            self._bytes -= len(older.event.xml)
+        self._items[event.uid] = _Held(event, groups, expires)
+        self._bytes += len(event.xml)
+        heapq.heappush(self._expiry, (expires, event.uid))
+        if len(self._expiry) > 2 * len(self._items) + 64:  # mostly entries of replaced items
+            self._expiry = [(held.expires, uid) for uid, held in self._items.items()]
+            heapq.heapify(self._expiry)
+
+    def _shrink(self) -> None:
+        while self._expiry and (len(self._items) > self._max_items or self._bytes > self._max_bytes):
+            expires, uid = heapq.heappop(self._expiry)
+            held = self._items.get(uid)
+            if held is not None and held.expires == expires:
+                self.remove(uid)

@@ -1,0 +1,334 @@
+"""Who hears an event: the rules, one after the other. It does no I/O and never waits.
+
+Sources: TAK Server ``service/SubmissionService.java``, ``service/DistributedSubscriptionManager.java``,
+``cot/filter/StreamingEndpointRewriteFilter.java``, ``groups/MessagingUtilImpl.java``; what differs on purpose is in
+``doc/reference/wire.rst``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.interfaces import IReactorTime
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.cot import compose
+from taky_twisted.cot.event import Destinations, Event
+from taky_twisted.cot.types import CHAT, DELETE, is_retained
+from taky_twisted.identity.principal import Principal
+from taky_twisted.interfaces import EventStore
+from taky_twisted.logs import Logger
+
+from .audience import Audience, Audiences
+from .contacts import Contact, Contacts
+from .emergencies import Alert, Emergencies
+from .missed_chat import MissedChats
+from .outbox import Replay
+from .records import Groups, Kept
+from .retained import Retained
+from .subscription import Sink, Subscription
+
+log = Logger()
+
+HOUR, DAY = 3600, 24 * 3600
+EVERYBODY_ROOMS = frozenset({"All Chat Rooms", "All Streaming", "Streaming"})
+"""Chat rooms that are for everybody (ATAK-CIV ``android/chat/GeoChatService.java``)."""
+TEAMS = frozenset(
+    {
+        "Blue",
+        "Brown",
+        "Cyan",
+        "Dark Blue",
+        "Dark Green",
+        "Green",
+        "Magenta",
+        "Maroon",
+        "Orange",
+        "Purple",
+        "Red",
+        "Teal",
+        "White",
+        "Yellow",
+    }
+)
+"""ATAK's team colors."""
+MAX_OVERSIZE_WARNINGS = 1000
+"""Uids of too large events that are remembered, so that each is warned of once."""
+
+
+class Router:
+    """Everything that hears is a subscription, everything that is said goes through `route`."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: EventStore,
+        limits: Limits,
+        max_persist_ttl: float = -1,
+        chat_fallback: bool = True,
+    ) -> None:
+        """Start with an empty map.
+
+        Args:
+            clock: tells the time and the end of the reactor turn.
+            store: where what must survive a restart goes.
+            limits: how much is kept.
+            max_persist_ttl: seconds that an item is kept at most, whatever its stale; negative for no such cap.
+            chat_fallback: whether a chat without destinations goes to those that it names instead of to everybody.
+        """
+        self._clock = clock
+        self._chat_fallback = chat_fallback
+        self.flow_tag = "TAK-Server-"
+        """Our mark in ``<_flow-tags_>``; whole once the server's id is known."""
+        self.audiences = Audiences(clock, self._oversize)
+        self.contacts = Contacts(clock, store, limits.known_contacts, limits.secondary_uids, self._announce)
+        self.retained = Retained(
+            store, limits.retained_items, limits.retained_bytes, max_persist_ttl, limits.tombstones
+        )
+        self.chats = MissedChats(store, limits.missed_chats, limits.missed_chat_days * DAY)
+        self.emergencies = Emergencies(
+            clock, store, limits.emergency_period, limits.emergencies, limits.emergency_hours * HOUR, self._say_alert
+        )
+        self.subscriptions: dict[Subscription, None] = {}
+        self.oversize = 0
+        """Events that stream clients did not get because of their size."""
+        self._oversize_uids: dict[str, None] = {}
+
+    def restore(self, kept: Kept) -> None:
+        """Take over what a store held, before anybody is connected."""
+        now = self._clock.seconds()
+        self.retained.restore(kept.items, kept.tombstones, now)
+        self.contacts.restore(kept.contacts, now)
+        self.chats.restore(kept.chats)
+        self.emergencies.restore(kept.emergencies)
+
+    def prune(self) -> None:
+        """Forget what is stale; to be called every few seconds."""
+        now = self._clock.seconds()
+        self.retained.prune(now)
+        self.contacts.prune(now)
+        self.chats.prune(now)
+
+    def stop(self) -> None:
+        """Hand over what is pending, and announce nothing from now on."""
+        self.audiences.flush()
+        self.contacts.stopping = True
+        self.emergencies.stop()
+
+    # Subscriptions
+
+    def subscribe(
+        self,
+        principal: Principal,
+        sink: Sink,
+        peer: str,
+        max_bytes: int = 0,
+        wants_everything: bool = False,
+        from_server: bool = False,
+    ) -> Subscription:
+        """Let a connection hear: first what is on the map, then what is said, with nothing lost or doubled in between.
+
+        Args:
+            principal: who it is proved to be.
+            sink: where it hears.
+            peer: its address and door, for the log.
+            max_bytes: the largest event it is sent; 0 for any.
+            wants_everything: whether it hears all that is routed and is shown nothing old.
+            from_server: whether other servers may speak here, so that our own events may come back.
+        """
+        subscription = Subscription(self, principal, sink, peer, max_bytes, wants_everything, from_server)
+        self.subscriptions[subscription] = None
+        self.audiences.join(subscription)
+        if not wants_everything and not from_server:
+            sink.replay(self._picture(principal.groups_out, max_bytes))
+        return subscription
+
+    def speaker(self, principal: Principal, sink: Sink, peer: str) -> Subscription:
+        """Make a place for somebody who speaks but never hears: the senders on a UDP or multicast port."""
+        return Subscription(self, principal, sink, peer, from_server=True)
+
+    def rejoin(self, subscription: Subscription) -> None:
+        """Place a subscription anew, after its filter changed."""
+        if subscription.audience is not None:
+            subscription.audience.flush()
+            self.audiences.leave(subscription)
+            self.audiences.join(subscription)
+
+    def left(self, subscription: Subscription, clean: bool) -> None:
+        """Take a closed subscription out; called by `Subscription.close`."""
+        self.subscriptions.pop(subscription, None)
+        self.audiences.leave(subscription)
+        now = self._clock.seconds()
+        self.contacts.left(subscription, clean, now)
+        primary = subscription.primary
+        for event in subscription.sink.unsent():
+            if primary is None or event.type != CHAT or event.detail.destinations is None:
+                continue
+            for holder in primary.holders:
+                self.audiences.direct(event, None, holder)
+            if not primary.holders:
+                self.chats.keep(primary.uid, event, primary.groups_out, now)
+
+    def hide(self, subscription: Subscription) -> None:
+        """Announce that somebody who went incognito is gone."""
+        self.contacts.hide(subscription, self._clock.seconds())
+
+    # Routing
+
+    def route(self, event: Event, source: Subscription) -> None:
+        """Pass an event on to whom it is for."""
+        now = self._clock.seconds()
+        type_, detail = event.type, event.detail
+        destinations = detail.destinations
+        new = self.contacts.heard(source, event, now) if event.is_self_report and self._may_identify(source) else None
+        if source.incognito and (destinations is None or not destinations.explicit):
+            return
+        groups = source.principal.groups_in
+        if destinations is not None and destinations.groups:
+            if not groups.issuperset(destinations.groups):
+                log.info("{peer} may not send to the groups it names: dropped", peer=source.peer)
+                return
+            groups = frozenset(destinations.groups)
+        if type_ == DELETE:
+            if not detail.link_uid:
+                return  # PyTAK's greeting is one
+            self._delete(event, source, now)
+        elif type_.startswith("b-a-"):
+            self.emergencies.heard(event, source, groups, now)
+        self.audiences.tap(event, source)
+        if destinations is not None and destinations.explicit:
+            self._direct(event, source, destinations)
+        elif type_ == CHAT and self._chat_fallback and destinations is None and self._chat_to_named(event, source):
+            return
+        else:
+            if is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid):
+                self.retained.keep(event, groups, now)
+            self.audiences.broadcast(event, groups, source)
+        if new is not None:
+            self._identified(new, source, now)
+
+    def _may_identify(self, source: Subscription) -> bool:
+        return not source.from_server and not source.wants_everything
+
+    def _identified(self, contact: Contact, source: Subscription, now: float) -> None:
+        if source.primary is contact:
+            log.info(
+                "{callsign} ({uid}) joined as {principal} from {peer}, {takv}",
+                callsign=contact.callsign,
+                uid=contact.uid,
+                principal=str(source.principal),
+                peer=source.peer,
+                takv=contact.takv or "unknown software",
+            )
+        self.retained.remove(contact.uid)  # it was an item only as long as nobody was connected for it
+        for event in self.chats.take(contact.uid, source.principal.groups_out, now):
+            self.audiences.direct(event, None, source)
+
+    def _direct(self, event: Event, source: Subscription, destinations: Destinations) -> None:
+        named: dict[Contact, None] = {}
+        for callsign in destinations.callsigns:
+            named.update(dict.fromkeys(self.contacts.called(callsign)))
+        for uid in destinations.uids:
+            contact = self.contacts.get(uid)
+            if contact is not None:
+                named[contact] = None
+        reached = self._deliver_to(named, event, source)
+        if not reached and event.type == CHAT and not destinations.missions:
+            self._tell_failed(event, source)
+
+    def _deliver_to(self, named: Iterable[Contact], event: Event, source: Subscription) -> bool:
+        """Deliver to each connection of these contacts once; keep chat for who is away.
+
+        Returns:
+            Whether anybody was reached.
+        """
+        groups = source.principal.groups_in
+        receivers: dict[Subscription, None] = {}
+        reached = False
+        for contact in named:
+            for holder in contact.holders:
+                if not groups.isdisjoint(holder.principal.groups_out):
+                    receivers[holder] = None
+            if not contact.holders and event.type == CHAT and not groups.isdisjoint(contact.groups_out):
+                reached |= self.chats.keep(contact.uid, event, groups, self._clock.seconds())
+        for receiver in receivers:
+            self.audiences.direct(event, source, receiver)
+        return reached or bool(receivers)
+
+    def _chat_to_named(self, event: Event, source: Subscription) -> bool:
+        """Deliver a chat without destinations to the members that it names; False if it is for everybody.
+
+        For bots that do not know ``<marti>``: a private message must not be shown to everybody because of that.
+        """
+        chat = event.detail.chat
+        if chat is None or chat.chatroom in EVERYBODY_ROOMS or chat.id in EVERYBODY_ROOMS:
+            return False
+        if chat.id in TEAMS:
+            named = [contact for contact in self.contacts.in_team(chat.id) if source not in contact.holders]
+        else:
+            uids = dict.fromkeys((*chat.uids, chat.id))
+            named = [contact for uid in uids if (contact := self.contacts.get(uid)) and source not in contact.holders]
+        if not self._deliver_to(named, event, source):
+            self._tell_failed(event, source)
+        return True
+
+    def _tell_failed(self, event: Event, source: Subscription) -> None:
+        if not source.from_server:
+            self.audiences.direct(compose.chat_failed(event), None, source)
+
+    def _delete(self, event: Event, source: Subscription, now: float) -> None:
+        uid, groups = event.detail.link_uid, source.principal.groups_in
+        if uid not in self.emergencies and self.contacts.take_off_map(uid, groups):
+            self.retained.delete(uid, groups, event.time, now)
+
+    # What the server says
+
+    def _announce(self, event: Event, groups: Groups) -> None:
+        self.audiences.tap(event, None)
+        self.audiences.broadcast(event, groups, None)
+
+    def _say_alert(self, alert: Alert, event: Event) -> None:
+        record = alert.record
+        raiser = self.contacts.get(record.raiser)
+        holders = list(raiser.holders) if raiser is not None else []
+        source = alert.source if alert.source is not None and not alert.source.closed else None
+        source = source or (holders[0] if holders else None)
+        self.audiences.tap(event, None)
+        if not record.callsigns and not record.uids:
+            self.audiences.broadcast(event, record.groups, source)
+            return
+        contacts = [contact for callsign in record.callsigns for contact in self.contacts.called(callsign)]
+        contacts += [contact for uid in record.uids if (contact := self.contacts.get(uid))]
+        receivers = dict.fromkeys(holder for contact in contacts for holder in contact.holders)
+        for receiver in receivers:
+            if receiver is not source and not record.groups.isdisjoint(receiver.principal.groups_out):
+                self.audiences.direct(event, None, receiver)
+
+    def _picture(self, groups_out: Groups, max_bytes: int) -> Iterable[Replay]:
+        """Go through what a newcomer is told: emergencies, who is there, what is on the map."""
+        now = self._clock.seconds()
+        entries: list[Replay] = [
+            (event.uid, (event,))
+            for alert, event in self.emergencies.current(groups_out, now)
+            if not alert.record.callsigns and not alert.record.uids
+        ]
+        entries += self.contacts.visible(groups_out, now)
+        entries += ((event.uid, (event,)) for event in self.retained.visible(groups_out, now))
+        if not max_bytes:
+            return entries
+        return [entry for entry in entries if all(len(event.xml) <= max_bytes for event in entry[1])]
+
+    def _oversize(self, event: Event, audience: Audience) -> None:
+        self.oversize += 1
+        if event.uid not in self._oversize_uids:
+            if len(self._oversize_uids) >= MAX_OVERSIZE_WARNINGS:
+                del self._oversize_uids[next(iter(self._oversize_uids))]
+            self._oversize_uids[event.uid] = None
+            log.warn(
+                "{uid} ({type}) has {size} bytes and is not sent to clients: ATAK reads at most {limit}"
+                " (max_event_to_client)",
+                uid=event.uid,
+                type=event.type,
+                size=len(event.xml),
+                limit=audience.max_bytes,
+            )

@@ -1,0 +1,127 @@
+"""All stream connections of the server: how many there may be, which have fallen silent, and how they end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+
+from taky_twisted.background import logged
+from taky_twisted.config.limits import Limits
+from taky_twisted.logs import Logger
+
+from .notices import Notices
+
+if TYPE_CHECKING:
+    from .protocol import CoTProtocol
+
+SWEEP_SECONDS = 5
+"""How often silent and stalled connections are looked for."""
+FLUSH_SECONDS = 5
+"""How long a stop waits for what is still to be sent."""
+
+
+class Connections(Service):
+    """Count, watch and close the connections of all CoT doors."""
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
+        self._clock = clock
+        self.limits = limits
+        self.notices = Notices(clock)
+        self._all: dict[CoTProtocol, None] = {}
+        self._per_address: Counter[str] = Counter()
+        self.handshakes = 0
+        """TLS connections whose peer is not known yet."""
+        self.unidentified = 0
+        """Connections without a uid."""
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = clock
+        self._empty: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[CoTProtocol]:
+        return iter(self._all)
+
+    def why_not(self, address: IAddress, tls: bool) -> str | None:
+        """Say why one more connection from an address is too many; None if it is not."""
+        limits, host = self.limits, host_of(address)
+        if len(self._all) >= limits.max_connections:
+            return f"there are {limits.max_connections} connections (max_connections)"
+        if limits.max_per_address and self._per_address[host] >= limits.max_per_address:
+            return f"there are {limits.max_per_address} connections from there (max_per_address)"
+        if limits.max_unidentified and self.unidentified >= limits.max_unidentified:
+            return f"{limits.max_unidentified} connections have not said who they are (max_unidentified)"
+        if tls and self.handshakes >= limits.max_handshakes:
+            return f"{limits.max_handshakes} TLS handshakes are pending (max_handshakes)"
+        return None
+
+    def opened(self, connection: CoTProtocol, address: IAddress) -> None:
+        """Count a connection."""
+        self._all[connection] = None
+        self._per_address[host_of(address)] += 1
+        self.unidentified += 1
+
+    def closed(self, connection: CoTProtocol, address: IAddress, identified: bool) -> None:
+        """Forget a connection."""
+        del self._all[connection]
+        host = host_of(address)
+        self._per_address[host] -= 1
+        if not self._per_address[host]:
+            del self._per_address[host]
+        if not identified:
+            self.unidentified -= 1
+        if not self._all and self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def startService(self) -> None:
+        super().startService()
+        self._sweeping.start(SWEEP_SECONDS, now=False).addErrback(logged(self.log, "looking for silent connections"))
+
+    def stopService(self) -> Deferred[None] | None:
+        """Close all connections; what is directed to somebody is sent first, for a few seconds at most."""
+        super().stopService()
+        if self._sweeping.running:
+            self._sweeping.stop()
+        if not self._all:
+            return None
+        empty = self._empty = Deferred()
+        for connection in list(self._all):
+            connection.finish()
+        if self._all:
+            abort = self._clock.callLater(FLUSH_SECONDS, self._abort_all)
+            empty.addBoth(_cancel, abort)
+        return empty
+
+    def close_refused(self) -> None:
+        """Close the connections of certificates that are refused by now."""
+        for connection in list(self._all):
+            connection.check_certificate()
+
+    def _abort_all(self) -> None:
+        for connection in list(self._all):
+            connection.abort("the server stops")
+
+    def _sweep(self) -> None:
+        now = self._clock.seconds()
+        for connection in list(self._all):
+            connection.look(now)
+
+
+def _cancel(result: None, timer: IDelayedCall) -> None:
+    if timer.active():
+        timer.cancel()
+
+
+def host_of(address: IAddress) -> str:
+    """Name the host of an address; connections without one (unix sockets) share the empty name."""
+    return str(getattr(address, "host", ""))

@@ -1,0 +1,73 @@
+"""A CoT door: makes a `CoTProtocol` per connection, if it may have one more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.identity.principal import Principal
+from taky_twisted.routing.recorder import Recorder
+
+from .connections import Connections, host_of
+from .protocol import CoTProtocol
+
+if TYPE_CHECKING:
+    from taky_twisted.routing.router import Router
+    from taky_twisted.routing.subscription import Subscription
+
+
+class CoTFactory(Factory):
+    """One door for streams. With ``monitor`` its connections hear all that is routed and are nobody's contact."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        router: Router,
+        connections: Connections,
+        door: str,
+        tls: bool = False,
+        monitor: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Describe a door.
+
+        Args:
+            clock: tells the time.
+            router: where its connections speak and hear.
+            connections: counts those of all doors.
+            door: its name in the log.
+            tls: whether its connections begin with a TLS handshake.
+            monitor: whether its connections hear everything.
+            recorder: writes down what is heard, if that is wanted.
+        """
+        self.clock, self.connections, self.door, self.monitor = clock, connections, door, monitor
+        self.limits: Limits = connections.limits
+        self.recorder = recorder
+        self._router = router
+        self._tls = tls
+
+    def admits(self, address: IAddress) -> bool:
+        """Whether one more connection from there may be made; asked before TLS."""
+        reason = self.connections.why_not(address, self._tls)
+        if reason is not None:
+            self.connections.notices.say(
+                "{host} refused at {door}: {reason}", host=host_of(address), door=self.door, reason=reason
+            )
+        return reason is None
+
+    def buildProtocol(self, addr: IAddress | None) -> CoTProtocol | None:  # type: ignore[override]  # the base's is private
+        assert addr is not None
+        if not self._tls and not self.admits(addr):
+            return None
+        return CoTProtocol(self, addr)
+
+    def subscribe(self, principal: Principal, connection: CoTProtocol) -> Subscription:
+        """Give a connection its place in the router."""
+        if self.monitor:
+            return self._router.subscribe(principal, connection, connection.peer, wants_everything=True)
+        return self._router.subscribe(principal, connection, connection.peer, self.limits.max_event_to_client)

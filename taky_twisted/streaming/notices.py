@@ -1,0 +1,37 @@
+"""One log line per thing that happened at a door, and not more of them than somebody can read."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from taky_twisted.logs import Logger
+
+BURST = 50
+"""Lines per window."""
+WINDOW_SECONDS = 10
+
+
+class Notices:
+    """Log refusals and departures at the doors, rate-limited: a flood of them must not fill the disk."""
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._window = 0.0
+        self._count = 0
+        self.suppressed = 0
+        """Lines that were not written, in all."""
+
+    def say(self, format_: str, **fields: object) -> None:
+        """Log a line at info, unless there were too many lately; how many were left out is said afterwards."""
+        now = self._clock.seconds()
+        if not 0 <= now - self._window < WINDOW_SECONDS:
+            left_out, self._window, self._count = self._count - BURST, now, 0
+            if left_out > 0:
+                self.log.info("{count} more lines of this kind were left out", count=left_out)
+        self._count += 1
+        if self._count <= BURST:
+            self.log.info(format_, **fields)
+        else:
+            self.suppressed += 1

@@ -1,0 +1,261 @@
+"""``twistd taky``: options in, services out. The only reader of options and the only user of the global reactor."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.interfaces import IListeningPort
+from twisted.python import usage
+
+from taky_twisted import __version__, logs
+from taky_twisted.config import (
+    ConfigError,
+    Settings,
+    limit_options,
+    load,
+    parse_host,
+    parse_limit,
+    parse_multicast,
+    parse_node_id,
+    parse_port,
+    parse_store,
+)
+from taky_twisted.data_folder import DataFolder
+from taky_twisted.doors import Door, Doors
+from taky_twisted.endpoints import TLSDefaults, server_endpoint
+from taky_twisted.identity.errors import EndpointError
+from taky_twisted.interfaces import StoreError
+from taky_twisted.reloading import Reloading
+from taky_twisted.routing.recorder import Recorder
+from taky_twisted.routing.router import Router
+from taky_twisted.server import Server
+from taky_twisted.stores import open_store
+from taky_twisted.streaming.connections import Connections
+from taky_twisted.streaming.datagrams import MAX_DATAGRAM, CoTDatagrams, CoTMulticast
+from taky_twisted.streaming.factory import CoTFactory
+from taky_twisted.streaming.transport import write_eagerly
+
+log = logs.Logger()
+
+_TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "data-dir": (Path, "Folder for what must survive a restart; else root_dir of taky.conf, else ./taky-data."),
+    "store": (parse_store, "Where the picture is kept: sqlite:PATH or memory:; SQLite in the data folder by default."),
+    "hostname": (parse_host, "The server's name."),
+    "public-ip": (parse_host, "How clients reach this server from outside."),
+    "node-id": (parse_node_id, "The server's name among servers."),
+    "udp-port": (parse_port, "Take in single events by UDP on this port; off by default."),
+}
+
+
+class Options(usage.Options):
+    """A TAK server; without options it serves CoT on TCP port 8087 and keeps what it must in ./taky-data."""
+
+    optParameters = [
+        ["config", "c", None, "taky.conf to read; else ./taky.conf, else /etc/taky/taky.conf, else defaults."],
+        ["log-level", "l", "info", "debug, info, warning, error or critical."],
+        *([name, None, None, doc] for name, (_, doc) in _TEXTS.items()),
+        *(
+            [name.replace("_", "-"), None, None, f"{doc} [default: {default}]"]
+            for name, default, doc in limit_options()
+        ),
+    ]
+
+    settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cot: list[str] = []
+        self._monitor: list[str] = []
+        self._multicast: list[Any] = []
+
+    def opt_cot_endpoint(self, description: str) -> None:
+        """Serve CoT streams here (a Twisted endpoint string; ssl: is mutual TLS). May be repeated."""
+        self._cot.append(description)
+
+    def opt_monitor_endpoint(self, description: str) -> None:
+        """Show all that is routed here, and take in events. May be repeated."""
+        self._monitor.append(description)
+
+    def opt_multicast(self, description: str) -> None:
+        """Join a group: GROUP:PORT[:INTERFACE][:in|out|both]. May be repeated."""
+        self._multicast.append(self._value("multicast", parse_multicast, description))
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"taky_twisted {__version__}")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Any = None) -> None:
+        # twistd would print its whole usage and exit with 0: an operator needs one line, and systemd a failure.
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"taky: {error} (--help lists the options)") from error
+
+    def postOptions(self) -> None:
+        self._value("log-level", logs.set_level, self["log-level"])
+        texts = {name.replace("-", "_"): self._value(name, parse, self[name]) for name, (parse, _) in _TEXTS.items()}
+        given = {name: self[name.replace("_", "-")] for name, _, _ in limit_options()}
+        limits = {
+            name: self._value(name.replace("_", "-"), partial(parse_limit, name), text)
+            for name, text in given.items()
+            if text is not None
+        }
+        try:
+            settings = load(self["config"])
+            self.settings = settings.replaced(
+                cot_endpoints=self._cot,
+                monitor_endpoints=self._monitor,
+                multicast=self._multicast,
+                limits=limits,
+                **texts,
+            )
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from error
+
+    def _value(self, name: str, parse: Callable[[str], Any], text: str | None) -> Any:
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name}={text}: {error}") from error
+
+
+def makeService(options: Options) -> IService:
+    """Assemble a server that is not started yet.
+
+    Raises:
+        SystemExit: the settings cannot be used; the text says what to change.
+    """
+    from twisted.internet import reactor
+
+    try:
+        return make_server(reactor, options.settings)
+    except (EndpointError, StoreError) as error:
+        raise SystemExit(f"taky: {error}") from error
+
+
+def make_server(reactor: Any, settings: Settings) -> Server:
+    """Wire everything together.
+
+    Raises:
+        EndpointError: an endpoint string, or a file that it names, cannot be used.
+        StoreError: the store cannot be used.
+    """
+    for warning in settings.warnings:
+        log.warn("{warning}", warning=warning)
+    data_dir = settings.data_dir.absolute()  # twistd changes the working directory
+    folder = DataFolder(data_dir)
+    store = open_store(settings.store, data_dir, reactor)
+    router = Router(reactor, store, settings.limits, settings.max_persist_ttl, settings.chat_fallback)
+    recorder = (
+        Recorder(settings.log_cot, reactor, max_bytes=settings.log_cot_bytes, files=settings.log_cot_files)
+        if settings.log_cot is not None
+        else None
+    )
+    connections = Connections(reactor, settings.limits)
+    doors = list(_stream_doors(reactor, settings, router, connections, recorder))
+    datagrams = list(_datagram_doors(reactor, settings, router, connections, recorder))
+    tls = [mutual for door in doors if (mutual := getattr(door.endpoint, "tls", None)) is not None]
+    reloading = Reloading(reactor, tls, connections.close_refused)
+    return Server(reactor, folder, store, router, recorder, connections, Doors(doors, datagrams), reloading)
+
+
+def _stream_doors(
+    reactor: Any, settings: Settings, router: Router, connections: Connections, recorder: Recorder | None
+) -> Iterator[Door]:
+    cot = settings.cot_doors()
+    defaults = _tls_defaults(settings) if any(name.startswith(("ssl:", "taktls:")) for name in cot) else None
+    for name in cot:
+        endpoint = server_endpoint(reactor, name, defaults)
+        tls = getattr(endpoint, "tls", None)
+        factory = CoTFactory(reactor, router, connections, _shown(name), tls is not None, recorder=recorder)
+        yield Door(_shown(name), "CoT", endpoint, factory, partial(_listening, _shown(name), tls))
+    for name in settings.monitor_doors():
+        endpoint = server_endpoint(reactor, name, None)
+        factory = CoTFactory(reactor, router, connections, _shown(name), monitor=True, recorder=recorder)
+        yield Door(_shown(name), "monitor", endpoint, factory, partial(_listening, _shown(name), None))
+
+
+def _datagram_doors(
+    reactor: Any, settings: Settings, router: Router, connections: Connections, recorder: Recorder | None
+) -> Iterator[Callable[[], IListeningPort]]:
+    if settings.udp_port is not None:
+        name = f"udp:{settings.udp_port}"
+        udp = CoTDatagrams(reactor, router, name, connections.notices, recorder)
+        interface = settings.bind_ip or ""
+
+        def listen_udp() -> IListeningPort:
+            port: IListeningPort = reactor.listenUDP(settings.udp_port, udp, interface, MAX_DATAGRAM)
+            _listening(name, None, port)
+            return port
+
+        yield listen_udp
+    for spec in settings.multicast:
+        yield partial(_join, reactor, spec, router, connections, recorder)
+
+
+def _join(
+    reactor: Any, spec: Any, router: Router, connections: Connections, recorder: Recorder | None
+) -> IListeningPort:
+    name = f"multicast {spec.group}:{spec.port}"
+    group = CoTMulticast(
+        reactor,
+        router,
+        name,
+        connections.notices,
+        spec.group,
+        spec.port,
+        spec.interface,
+        spec.hears,
+        spec.speaks,
+        recorder,
+    )
+    port: IListeningPort = reactor.listenMulticast(spec.port, group, maxPacketSize=MAX_DATAGRAM, listenMultiple=True)
+    log.info("{name} is joined ({direction})", name=name, direction=spec.direction)
+    return port
+
+
+def _tls_defaults(settings: Settings) -> TLSDefaults:
+    from taky_twisted.identity.revocation import Register
+
+    ssl = settings.ssl
+    register = Register(str(ssl.cert_db), must_exist=False) if ssl.cert_db is not None else None
+    return TLSDefaults(
+        private_key=_text(ssl.key),
+        certificate=_text(ssl.cert),
+        key_password=ssl.key_pw,
+        ca_certificates=_text(ssl.ca),
+        register=register,
+        client_cert=ssl.client_cert,
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _shown(endpoint: str) -> str:
+    """Name a door in the log by its kind and place; the rest may hold a password."""
+    return ":".join(endpoint.split(":")[:2])
+
+
+def _listening(name: str, tls: Any, port: IListeningPort) -> None:
+    """Make a stream port quick, and say so if anybody at all may come in."""
+    write_eagerly(port)
+    if tls is not None and tls.settings.client_cert == "required":
+        return
+    host = getattr(port.getHost(), "host", None)
+    if host is not None and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        log.warn(
+            "anybody who reaches {host} can connect to {name} without a certificate: keep it inside a trusted network,"
+            " or use ssl: with client certificates",
+            name=name,
+            host=host if host not in ("0.0.0.0", "::") else "this machine",
+        )

@@ -1,0 +1,227 @@
+"""Small real stand-ins: a site without sockets, and clients that speak bytes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.cot.event import PROLOG, Event
+from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.identity.principal import Certificate, Principal
+from taky_twisted.interfaces import EventStore
+from taky_twisted.routing.outbox import Replay
+from taky_twisted.routing.router import Router
+from taky_twisted.routing.subscription import Subscription
+from taky_twisted.stores.memory import MemoryStore
+from taky_twisted.streaming.connections import Connections
+from taky_twisted.streaming.factory import CoTFactory
+from taky_twisted.streaming.protocol import CoTProtocol
+from taky_twisted.takproto.batch import Batch
+
+from .samples import NOW, sa
+
+SERVER_ID = "0123456789abcdef0123456789abcdef"
+
+
+def principal(
+    name: str, groups_in: Iterable[str] = ("__ANON__",), groups_out: Iterable[str] = ("__ANON__",)
+) -> Principal:
+    """Make somebody who showed a certificate."""
+    return Principal(name, frozenset(groups_in), frozenset(groups_out), Certificate(name, "CN=Test CA", 1))
+
+
+class MemorySink:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.replayed: list[Event] = []
+        self.closed: str | None = None
+        self.waiting: list[Event] = []
+        """What `unsent` gives back."""
+
+    def deliver(self, batch: Batch) -> None:
+        self.events += batch.events
+
+    def replay(self, entries: Iterable[Replay]) -> None:
+        for _, events in entries:
+            self.replayed += events
+
+    def close(self, reason: str) -> None:
+        self.closed = reason
+
+    def unsent(self) -> list[Event]:
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+
+class WireTransport:
+    """The server's end of a connection that can be full; what is written is kept."""
+
+    def __init__(self, address: IPv4Address) -> None:
+        self._address = address
+        self.written = bytearray()
+        self.producer: IPushProducer | None = None
+        self.reading = True
+        self.lost: str | None = None
+        """How the server closed it: ``lose`` or ``abort``."""
+        self.sent = 0
+        """What the kernel took, as `taky_twisted.streaming.transport.EagerServer` counts it."""
+
+    def getPeer(self) -> IPv4Address:
+        return self._address
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        assert streaming
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        self.lost = self.lost or "lose"
+
+    def abortConnection(self) -> None:
+        self.lost = "abort"
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+
+class Client:
+    """A client on the other end of a `CoTProtocol`, in memory; it says bytes and reads events."""
+
+    def __init__(self, site: Site, proved: Principal | None, host: str, port: int, factory: CoTFactory) -> None:
+        self._site = site
+        self.transport = WireTransport(IPv4Address("TCP", host, port))
+        protocol = factory.buildProtocol(self.transport.getPeer())
+        assert protocol is not None, "refused"
+        self.protocol: CoTProtocol = protocol
+        self._factory = factory
+        if proved is None:
+            self.protocol.makeConnection(self.transport)  # type: ignore[arg-type]
+        else:
+            # As after a TLS handshake that proved who it is.
+            subscribe = factory.subscribe
+            factory.subscribe = lambda _, connection: subscribe(proved, connection)  # type: ignore[method-assign]
+            try:
+                self.protocol.makeConnection(self.transport)  # type: ignore[arg-type]
+            finally:
+                del factory.subscribe  # type: ignore[method-assign]
+        self.gone = False
+
+    def say(self, *documents: bytes) -> None:
+        """Send documents in one segment; the reactor turn ends after it."""
+        self.protocol.dataReceived(b"".join(documents))
+        self._site.turn()
+
+    def heard(self) -> list[Event]:
+        """Read what came since the last time, as a strict client does: prolog, event, prolog, event."""
+        wire, self.transport.written = bytes(self.transport.written), bytearray()
+        documents = wire.split(PROLOG)
+        assert documents[0] == b"", documents[0]
+        return [decode(document) for document in documents[1:]]
+
+    def uids(self) -> list[str]:
+        """Read the uids of what came since the last time."""
+        return [event.uid for event in self.heard()]
+
+    def types(self) -> list[str]:
+        """Read the types of what came since the last time."""
+        return [event.type for event in self.heard()]
+
+    def full(self) -> None:
+        """Stop reading: the transport tells the protocol that it is full."""
+        assert self.transport.producer is not None
+        self.transport.producer.pauseProducing()
+
+    def reads_on(self) -> None:
+        """Read again."""
+        assert self.transport.producer is not None
+        self.transport.producer.resumeProducing()
+
+    def leave(self) -> None:
+        """Say goodbye (FIN)."""
+        self._end(ConnectionDone())
+
+    def vanish(self) -> None:
+        """Break off (RST)."""
+        self._end(ConnectionLost())
+
+    def _end(self, reason: Exception) -> None:
+        self.gone = True
+        self.protocol.connectionLost(Failure(reason))
+        self._site.turn()
+
+
+class Site:
+    """A server without sockets, disk and passing time."""
+
+    def __init__(
+        self,
+        store: EventStore | None = None,
+        limits: Limits | None = None,
+        max_persist_ttl: float = -1,
+        chat_fallback: bool = True,
+    ) -> None:
+        self.clock = Clock()
+        self.clock.rightNow = NOW
+        self.limits = limits or Limits()
+        self.store = store if store is not None else MemoryStore(self.clock)
+        self.router = Router(self.clock, self.store, self.limits, max_persist_ttl, chat_fallback)
+        self.router.flow_tag += SERVER_ID
+        self.store.open().addCallback(self.router.restore)
+        self.connections = Connections(self.clock, self.limits)
+        self.factory = CoTFactory(self.clock, self.router, self.connections, "test")
+        self._ports = iter(range(40_000, 65_000))
+
+    def turn(self) -> None:
+        """End the reactor turn."""
+        self.clock.advance(0)
+
+    def pass_time(self, seconds: float, step: float = 1.0) -> None:
+        """Let time pass, with the server's own periodic work."""
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            self.clock.advance(min(step, end - self.clock.seconds()))
+        self.router.prune()
+        self.turn()
+
+    def connect(self, proved: Principal | None = None, *, host: str = "10.0.0.1", monitor: bool = False) -> Client:
+        """Connect a client that says nothing yet; without a principal on a plain TCP port."""
+        factory = (
+            CoTFactory(self.clock, self.router, self.connections, "test", monitor=True) if monitor else self.factory
+        )
+        client = Client(self, proved, host, next(self._ports), factory)
+        self.turn()
+        return client
+
+    def join(self, uid: str, callsign: str | None = None, proved: Principal | None = None, **keys: object) -> Client:
+        """Connect a client that reports itself and has read what it was shown."""
+        client = self.connect(proved)
+        client.say(sa(uid, callsign or uid, now=self.clock.seconds(), **keys))  # type: ignore[arg-type]
+        client.heard()
+        return client
+
+    def subscribe(self, proved: Principal, sink: MemorySink | None = None) -> tuple[Subscription, MemorySink]:
+        """Subscribe a bare sink."""
+        sink = sink or MemorySink()
+        return self.router.subscribe(proved, sink, "test"), sink
+
+    def restart(self) -> Site:
+        """Start anew on the same store, as after ``kill -9``."""
+        site = Site(self.store, self.limits)
+        site.clock.rightNow = self.clock.seconds()
+        return site

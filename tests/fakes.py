@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.event import PROLOG, Event
 from taky_twisted.cot.xmlcodec import decode
-from taky_twisted.identity.principal import Certificate, Principal
+from taky_twisted.identity.principal import ANON_GROUP, Certificate, Principal
 from taky_twisted.interfaces import EventStore
 from taky_twisted.routing.outbox import Replay
 from taky_twisted.routing.router import Router
@@ -30,7 +30,7 @@ SERVER_ID = "0123456789abcdef0123456789abcdef"
 
 
 def principal(
-    name: str, groups_in: Iterable[str] = ("__ANON__",), groups_out: Iterable[str] = ("__ANON__",)
+    name: str, groups_in: Iterable[str] = (ANON_GROUP,), groups_out: Iterable[str] = (ANON_GROUP,)
 ) -> Principal:
     """Make somebody who showed a certificate."""
     return Principal(name, frozenset(groups_in), frozenset(groups_out), Certificate(name, "CN=Test CA", 1))
@@ -103,23 +103,13 @@ class WireTransport:
 class Client:
     """A client on the other end of a `CoTProtocol`, in memory; it says bytes and reads events."""
 
-    def __init__(self, site: Site, proved: Principal | None, host: str, port: int, factory: CoTFactory) -> None:
+    def __init__(self, site: Site, host: str, port: int, factory: CoTFactory) -> None:
         self._site = site
         self.transport = WireTransport(IPv4Address("TCP", host, port))
         protocol = factory.buildProtocol(self.transport.getPeer())
         assert protocol is not None, "refused"
         self.protocol: CoTProtocol = protocol
-        self._factory = factory
-        if proved is None:
-            self.protocol.makeConnection(self.transport)  # type: ignore[arg-type]
-        else:
-            # As after a TLS handshake that proved who it is.
-            subscribe = factory.subscribe
-            factory.subscribe = lambda _, connection: subscribe(proved, connection)  # type: ignore[method-assign]
-            try:
-                self.protocol.makeConnection(self.transport)  # type: ignore[arg-type]
-            finally:
-                del factory.subscribe  # type: ignore[method-assign]
+        self.protocol.makeConnection(self.transport)
         self.gone = False
 
     def say(self, *documents: bytes) -> None:
@@ -166,6 +156,15 @@ class Client:
         self._site.turn()
 
 
+class _ProvingFactory(CoTFactory):
+    """A door behind which everybody has proved to be somebody, as after a TLS handshake."""
+
+    proved: Principal
+
+    def subscribe(self, principal: Principal, connection: CoTProtocol) -> Subscription:
+        return super().subscribe(self.proved, connection)
+
+
 class Site:
     """A server without sockets, disk and passing time."""
 
@@ -201,10 +200,13 @@ class Site:
 
     def connect(self, proved: Principal | None = None, *, host: str = "10.0.0.1", monitor: bool = False) -> Client:
         """Connect a client that says nothing yet; without a principal on a plain TCP port."""
-        factory = (
-            CoTFactory(self.clock, self.router, self.connections, "test", monitor=True) if monitor else self.factory
-        )
-        client = Client(self, proved, host, next(self._ports), factory)
+        factory: CoTFactory = self.factory
+        if proved is not None:
+            factory = _ProvingFactory(self.clock, self.router, self.connections, "test")
+            factory.proved = proved
+        elif monitor:
+            factory = CoTFactory(self.clock, self.router, self.connections, "monitor", monitor=True)
+        client = Client(self, host, next(self._ports), factory)
         self.turn()
         return client
 

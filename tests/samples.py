@@ -82,7 +82,8 @@ def chat(
     members = "".join(f' uid{at}="{uid}"' for at, uid in enumerate(uids, 1))
     detail = (
         f'<__chat parent="RootContactGroup" groupOwner="false" messageId="m-{number}" chatroom="{room}"'
-        f' id="{conversation}" senderCallsign="{sender}"><chatgrp uid0="{sender}"{members} id="{conversation}"/></__chat>'
+        f' id="{conversation}" senderCallsign="{sender}"><chatgrp uid0="{sender}"{members} id="{conversation}"/>'
+        "</__chat>"
         f'<link uid="{sender}" type="a-f-G-U-C" relation="p-p"/><remarks source="BAO.F.ATAK.{sender}">{text}</remarks>'
     )
     keys.setdefault("stale", 86_400)

@@ -113,7 +113,9 @@ class MutualTLS:
         self._context = self._load()
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+        connection = SSL.Connection(self._context, None)
+        connection.set_app_data(tlsProtocol)  # older Twisted does not; `_verify` finds the handshake there
+        return connection
 
     def reload(self) -> None:
         """Read all files again; new connections use what they say, open ones go on as they are.

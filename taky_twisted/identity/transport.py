@@ -85,7 +85,7 @@ class TLSFactory(TLSMemoryBIOFactory):
         return None if protocol is None else TLSProtocol(self, protocol)
 
 
-class AdmissionFactory(WrappingFactory[ProtocolWrapper]):
+class AdmissionFactory(WrappingFactory):
     """Ask the application whether it wants a connection, before anything is done for it.
 
     An application's factory that limits its connections has a method ``admits(address) -> bool``; ``address`` is the

@@ -253,7 +253,8 @@ class StringTests(SynchronousTestCase):
             "import sys, taky_twisted.endpoints as e; e.TakTLSParser()\n"
             "print([m for m in ('OpenSSL', 'cryptography', 'twisted.internet.reactor') if m in sys.modules])"
         )
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=path)
         self.assertEqual(found.stdout.strip(), "[]")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 from .errors import MalformedEvent
 
@@ -23,6 +24,7 @@ _ACCEPTED = re.compile(
 _SECOND = timedelta(seconds=1)
 
 
+@lru_cache(4096)  # time and start are mostly the same, and many events have the same stale
 def parse_time(text: str) -> tuple[float, bool]:
     """Read a CoT time.
 

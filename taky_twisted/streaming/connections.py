@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 
 from taky_twisted.background import logged
 from taky_twisted.config.limits import Limits
+from taky_twisted.cot.shapes import Shapes
 from taky_twisted.logs import Logger
 
 from .notices import Notices
@@ -35,6 +36,7 @@ class Connections(Service):
         self._clock = clock
         self.limits = limits
         self.notices = Notices(clock)
+        self.shapes = Shapes()
         self._all: dict[CoTProtocol, None] = {}
         self._per_address: Counter[str] = Counter()
         self.handshakes = 0

@@ -51,7 +51,9 @@ class CoTProtocol(Protocol):
         self._address = address
         limits = factory.limits
         self._clock = factory.clock
-        self._tak = TAKConnection(limits.max_event_bytes, limits.max_unidentified_bytes)
+        self._tak = TAKConnection(
+            limits.max_event_bytes, limits.max_unidentified_bytes, factory.connections.shapes.decode
+        )
         self._outbox = Outbox(limits.outbox_bytes, limits.thin_seconds)
         self._subscription: Subscription | None = None
         self._handshake: IDelayedCall | None = None

@@ -10,10 +10,13 @@ from taky_twisted.cot.event import Event
 class Batch:
     """Events in the order in which they were said; joined at most once, however many hear them."""
 
-    __slots__ = ("_xml", "directed", "events")
+    __slots__ = ("directed", "events", "xml")
+
+    xml: bytes
+    """All of them as TAK protocol 0."""
 
     def __init__(self, events: Sequence[Event], directed: bool = False) -> None:
-        """Join events.
+        """Take events.
 
         Args:
             events: at least one.
@@ -21,15 +24,13 @@ class Batch:
         """
         self.events = events
         self.directed = directed
-        self._xml: bytes | None = None
 
-    @property
-    def xml(self) -> bytes:
-        """All of them as TAK protocol 0."""
-        xml = self._xml
-        if xml is None:
-            events = self.events
-            xml = self._xml = events[0].xml if len(events) == 1 else b"".join([event.xml for event in events])
+    def __getattr__(self, name: str) -> bytes:
+        # Only asked for what is not there yet: joining is done once, and looking it up costs nothing.
+        if name != "xml":
+            raise AttributeError(name)
+        events = self.events
+        xml = self.xml = events[0].xml if len(events) == 1 else b"".join([event.xml for event in events])
         return xml
 
     def __len__(self) -> int:

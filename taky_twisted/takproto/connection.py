@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from taky_twisted.cot import compose
+from taky_twisted.cot import compose, xmlcodec
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.event import Event
 from taky_twisted.cot.types import PING
-from taky_twisted.cot.xmlcodec import decode
 
 from .batch import Batch
 from .errors import RemoteProtocolError
@@ -25,13 +24,17 @@ class TAKConnection:
     buffer stands above the framing, so that the framing can be changed between two messages.
     """
 
-    def __init__(self, max_event_bytes: int, first_bytes: int) -> None:
+    def __init__(
+        self, max_event_bytes: int, first_bytes: int, decode: Callable[[bytes], Event] = xmlcodec.decode
+    ) -> None:
         """Start a stream.
 
         Args:
             max_event_bytes: in one event; a larger one is dropped alone.
             first_bytes: in all before the first valid event; over it the stream is given up.
+            decode: reads XML documents; connections may share what it remembers.
         """
+        self._decode = decode
         self._buffer = bytearray()
         self._framing = XMLFraming(max_event_bytes, first_bytes)
         self._errors = 0
@@ -67,7 +70,7 @@ class TAKConnection:
 
     def _events(self, document: bytes, now: float) -> Iterator[Event | Unreadable]:
         try:
-            event = decode(document)
+            event = self._decode(document)
         except MalformedEvent as error:
             # One that lost its end swallowed the beginning of the next: that one is whole.
             rest = document.rfind(b"<event ", 1)

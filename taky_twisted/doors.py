@@ -65,9 +65,10 @@ class Doors(Service):
                 self._listen(door)
             for listen in self._datagrams:
                 self.ports.append(listen())
-        except (CannotListenError, OSError) as error:
+        except CannotListenError as error:
             self._close()
-            raise DoorError(f"cannot open a UDP port: {error}") from error
+            where = f"{error.interface or 'any address'} port {error.port}"
+            raise DoorError(f"cannot open the UDP door on {where}: {_why(error)}") from error
         except DoorError:
             self._close()
             raise
@@ -118,4 +119,6 @@ def _why(error: BaseException | None) -> str:
         return "not permitted; ports below 1024 are for root, or for systemd to hand over"
     if text == "Cannot assign requested address":
         return "this machine does not have that address"
+    if text == "No such device":
+        return "no network card of this machine has that address, or a route there; name another interface"
     return text

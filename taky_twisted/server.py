@@ -26,6 +26,14 @@ PRUNE_SECONDS = 10
 """How often what is stale is forgotten."""
 
 
+class CannotStart(SystemExit, Exception):
+    """The server cannot start; the text is for the operator.
+
+    It ends the program without a traceback. It is an ordinary exception too, because of those alone twistd tells the
+    process that waits for a daemon to be up: it would wait for ever.
+    """
+
+
 class Server(MultiService):
     """A TAK server. Starting it takes the data folder and the ports, or ends the program with one line why not."""
 
@@ -119,7 +127,7 @@ class _one_line:  # reads as what it does
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, (DataFolderError, StoreError, DoorError)):
-            raise SystemExit(f"taky: {error}") from error
+            raise CannotStart(f"taky: {error}") from error
 
 
 def _raise_file_limit() -> None:

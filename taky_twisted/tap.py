@@ -24,6 +24,7 @@ from taky_twisted.config import (
     parse_node_id,
     parse_port,
     parse_store,
+    parse_tak_protocol,
 )
 from taky_twisted.data_folder import DataFolder
 from taky_twisted.doors import Door, Doors
@@ -48,6 +49,7 @@ _TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "hostname": (parse_host, "The server's name."),
     "public-ip": (parse_host, "How clients reach this server from outside."),
     "node-id": (parse_node_id, "The server's name among servers."),
+    "tak-protocol": (parse_tak_protocol, "auto offers protobuf to clients, xml does not."),
     "udp-port": (parse_port, "Take in single events by UDP on this port; off by default."),
 }
 
@@ -149,7 +151,7 @@ def make_server(reactor: Any, settings: Settings) -> Server:
         StoreError: the store cannot be used.
     """
     for warning in settings.warnings:
-        log.warn("{warning}", warning=warning)
+        log.warn("{problem}", problem=warning)
     data_dir = settings.data_dir.absolute()  # twistd changes the working directory
     folder = DataFolder(data_dir)
     store = open_store(settings.store, data_dir, reactor)
@@ -170,17 +172,14 @@ def make_server(reactor: Any, settings: Settings) -> Server:
 def _stream_doors(
     reactor: Any, settings: Settings, router: Router, connections: Connections, recorder: Recorder | None
 ) -> Iterator[Door]:
-    cot = settings.cot_doors()
-    defaults = _tls_defaults(settings) if any(name.startswith(("ssl:", "taktls:")) for name in cot) else None
-    for name in cot:
-        endpoint = server_endpoint(reactor, name, defaults)
+    wanted = [(name, False) for name in settings.cot_doors()] + [(name, True) for name in settings.monitor_doors()]
+    encrypted = any(name.lower().startswith(("ssl:", "taktls:")) for name, _ in wanted)
+    defaults = _tls_defaults(settings) if encrypted else None
+    for name, monitor in wanted:
+        endpoint, shown = server_endpoint(reactor, name, defaults), _shown(name)
         tls = getattr(endpoint, "tls", None)
-        factory = CoTFactory(reactor, router, connections, _shown(name), tls is not None, recorder=recorder)
-        yield Door(_shown(name), "CoT", endpoint, factory, partial(_listening, _shown(name), tls))
-    for name in settings.monitor_doors():
-        endpoint = server_endpoint(reactor, name, None)
-        factory = CoTFactory(reactor, router, connections, _shown(name), monitor=True, recorder=recorder)
-        yield Door(_shown(name), "monitor", endpoint, factory, partial(_listening, _shown(name), None))
+        factory = CoTFactory(reactor, router, connections, shown, tls is not None, monitor, recorder)
+        yield Door(shown, "monitor" if monitor else "CoT", endpoint, factory, partial(_listening, shown, tls))
 
 
 def _datagram_doors(

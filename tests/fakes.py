@@ -8,14 +8,19 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.event import PROLOG, Event
 from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.identity.principal import ANON_GROUP, Certificate, Principal
 from taky_twisted.interfaces import EventStore
+from taky_twisted.logs import LEVELS
 from taky_twisted.routing.outbox import Replay
+from taky_twisted.routing.recorder import Recorder
 from taky_twisted.routing.router import Router
 from taky_twisted.routing.subscription import Subscription
 from taky_twisted.stores.memory import MemoryStore
@@ -71,14 +76,20 @@ class WireTransport:
         self.reading = True
         self.lost: str | None = None
         """How the server closed it: ``lose`` or ``abort``."""
-        self.sent = 0
+        self.sent: int | None = 0
         """What the kernel took, as `taky_twisted.streaming.transport.EagerServer` counts it."""
+        self.room: int | None = None
+        """Bytes that it takes before it says that it is full; None for any number."""
 
     def getPeer(self) -> IPv4Address:
         return self._address
 
     def write(self, data: bytes) -> None:
         self.written += data
+        if self.room is not None and self.producer is not None:
+            self.room -= len(data)
+            if self.room < 0:
+                self.producer.pauseProducing()
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         assert streaming
@@ -98,6 +109,35 @@ class WireTransport:
 
     def resumeProducing(self) -> None:
         self.reading = True
+
+
+class LogLines:
+    """What is logged during a test, as an operator reads it."""
+
+    def __init__(self, test: SynchronousTestCase) -> None:
+        self._observer = EventLoggingObserver.createWithCleanup(test, globalLogPublisher)  # type: ignore[arg-type]
+
+    def __call__(self, *levels: LogLevel) -> list[str]:
+        """Read our lines so far, of some levels or of all."""
+        return [
+            formatEvent(event)
+            for event in self._observer
+            if event["log_namespace"].startswith("taky_twisted") and event["log_level"] in (levels or LEVELS.values())
+        ]
+
+
+class MemoryRecorder(Recorder):
+    """A recorder without files."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, bytes]] = []
+        self.failures: list[tuple[str, bytes, str]] = []
+
+    def record(self, sender: str, xml: bytes) -> None:
+        self.recorded.append((sender, xml))
+
+    def failed(self, sender: str, data: bytes, reason: str) -> None:
+        self.failures.append((sender, data, reason))
 
 
 class Client:

@@ -26,6 +26,7 @@ from taky_twisted.config.values import (
     parse_port,
     parse_size,
     parse_store,
+    parse_tak_protocol,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "parse_port",
     "parse_size",
     "parse_store",
+    "parse_tak_protocol",
 ]

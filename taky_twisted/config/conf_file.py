@@ -97,6 +97,11 @@ class ConfFile:
         """Do as `value`, but a key without a value is None, not the default: so one says "none"."""
         return self.value(section, key, parse, default if self.text(section, key) is None else None)
 
+    def keys(self, section: str) -> tuple[str, ...]:
+        """Name the keys of a section in which any key may stand; they are in lower case."""
+        self.known.setdefault(section, [])
+        return tuple(self._sections.get(section, {}))
+
     def path_of(self, text: str) -> Path:
         """Make a path of the file absolute."""
         return parse_path(text, self.base)

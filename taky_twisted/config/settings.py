@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from taky_twisted.config.limits import Limits
-from taky_twisted.config.values import ConfigError, MulticastSpec
+from taky_twisted.config.values import ConfigError, MulticastSpec, TakProtocol
 
 COT_PORT = 8087
 COT_TLS_PORT = 8089
@@ -77,6 +77,10 @@ class Settings:
     """Longest time that an item is retained, in seconds; -1 is until it is stale."""
     upload_path: Path | None = None
     """Folder for uploaded files; None is ``dp-user`` in `data_dir`."""
+    tak_protocol: TakProtocol = "auto"
+    """Whether clients are offered protobuf."""
+    tak_protocol_of: Mapping[str, TakProtocol] = field(default_factory=dict)
+    """The same for single clients, by their certificate's name in lower case."""
     chat_fallback: bool = True
     """Deliver a chat without destinations to those its chat group lists, instead of to all."""
     ssl: SslSettings = field(default_factory=SslSettings)
@@ -95,6 +99,7 @@ class Settings:
         cot_endpoints: Sequence[str] = (),
         monitor_endpoints: Sequence[str] = (),
         udp_port: int | None = None,
+        tak_protocol: TakProtocol | None = None,
         multicast: Sequence[MulticastSpec] = (),
         limits: Mapping[str, float] | None = None,
     ) -> Settings:
@@ -113,6 +118,7 @@ class Settings:
             "data_dir": data_dir,
             "store": store,
             "udp_port": udp_port,
+            "tak_protocol": tak_protocol,
         }
         new = {name: value for name, value in new.items() if value is not None}
         if cot_endpoints:

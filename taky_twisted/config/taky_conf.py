@@ -25,6 +25,7 @@ from taky_twisted.config.values import (
     parse_redis,
     parse_size,
     parse_store,
+    parse_tak_protocol,
 )
 
 FILE_NAME = "taky.conf"
@@ -106,6 +107,12 @@ def read_settings(conf: ConfFile, cwd: Path) -> Settings:
         log_cot_files=conf.value("cot_server", "log_cot_files", _log_files, _DEFAULT.log_cot_files),
         max_persist_ttl=conf.value("cot_server", "max_persist_ttl", _seconds, _DEFAULT.max_persist_ttl),
         upload_path=conf.value("dp_server", "upload_path", conf.path_of, None),
+        tak_protocol=conf.value("cot_server", "tak_protocol", parse_tak_protocol, _DEFAULT.tak_protocol),
+        tak_protocol_of={
+            name: chosen
+            for name in conf.keys("tak_protocol")
+            if (chosen := conf.value("tak_protocol", name, parse_tak_protocol, None)) is not None
+        },
         chat_fallback=conf.value("cot_server", "chat_fallback", parse_boolean, _DEFAULT.chat_fallback),
         ssl=ssl,
         limits=_limits(conf),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 Direction = Literal["in", "out", "both"]
+TakProtocol = Literal["auto", "xml"]
 
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
@@ -154,6 +155,16 @@ def parse_store(text: str, base: Path = Path(".")) -> str:
     if kind in ("redis", "rediss"):
         raise ValueError(f"Redis is not supported yet; {allowed}")
     raise ValueError(f"not a store; {allowed}")
+
+
+def parse_tak_protocol(text: str) -> TakProtocol:
+    """Read what clients are offered: ``auto`` (protobuf, and XML for who does not answer) or ``xml``."""
+    word = text.strip().lower()
+    if word == "auto":
+        return "auto"
+    if word == "xml":
+        return "xml"
+    raise ValueError("not a choice; allowed: auto (protobuf is offered) or xml (it is not)")
 
 
 def parse_redis(text: str) -> None:

@@ -6,15 +6,17 @@ chat), ``service/RepeaterService.java`` (repeats), ``cot/filter/FlowTagFilter.ja
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from uuid import uuid4
 from xml.etree import ElementTree
+from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from .event import PROLOG, Detail, Event
 from .times import format_time
 from .types import CHAT_FAILED, DELETE, PONG
-from .xmlcodec import apply_edits, set_attributes
+from .xmlcodec import Edit, apply_edits, set_attributes
 
 NOTICE_SECONDS = 20
 """How long what we say ourselves stays fresh."""
@@ -22,6 +24,8 @@ FALLBACK_TYPE = "a-f-G-U-C"
 """The type named in a departure when the contact's own is not known."""
 
 _ROOT = len(PROLOG)
+_FLOW_TAGS = re.compile(rb"<_flow-tags_(?=[ \t\r\n/>])")
+_START_TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*?(/?)>")
 _NOWHERE = '<point lat="0" lon="0" hae="0" ce="9999999" le="9999999"/>'
 
 
@@ -66,24 +70,51 @@ def chat_failed(event: Event) -> Event:
 
 def without_flow_tag(event: Event, tag: str) -> Event:
     """Take one server's tag out of ``<_flow-tags_>``; other tags stay."""
-    edits, at = [], 0
+    edits: list[Edit] = []
     name = tag.encode()
-    while (at := event.xml.find(b"<_flow-tags_", at)) >= 0:
-        edits += set_attributes(event.xml, at, {name: None})
-        at += 1
+    for match in _FLOW_TAGS.finditer(event.xml):
+        edits += set_attributes(event.xml, match.start(), {name: None})
     tags = tuple(other for other in event.detail.flow_tags if other != tag)
     return replace(event, xml=apply_edits(event.xml, edits), detail=replace(event.detail, flow_tags=tags))
 
 
 def with_flow_tag(event: Event, tag: str, now: float) -> bytes:
-    """Spell an event for another server, with our tag in it."""
-    xml = event.xml
-    tags = f'<_flow-tags_ {tag}="{format_time(now)}"/>'.encode()
-    end = xml.rindex(b"</event>")
-    if xml.endswith(b"<detail/>", 0, end):
-        return xml[: end - len(b"<detail/>")] + b"<detail>" + tags + b"</detail></event>"
-    close = xml.rindex(b"</detail", 0, end)
-    return xml[:close] + tags + xml[close:]
+    """Spell an event for another server, with our tag in it, once.
+
+    It goes into the ``<_flow-tags_>`` that is there, if any: TAK Server looks at no second one.
+    """
+    xml = without_flow_tag(event, tag).xml if tag in event.detail.flow_tags else event.xml
+    attribute = f' {tag}="{format_time(now)}"'.encode()
+    name, at = _place_for_tags(xml)
+    if name != "detail":
+        at += len(b"<_flow-tags_")
+        return xml[:at] + attribute + xml[at:]
+    match = _START_TAG.match(xml, at)
+    assert match is not None
+    element = b"<_flow-tags_" + attribute + b"/>"
+    if match[1]:
+        return xml[: match.start(1)] + b">" + element + b"</detail>" + xml[match.end() :]
+    return xml[: match.end()] + element + xml[match.end() :]
+
+
+def _place_for_tags(xml: bytes) -> tuple[str, int]:
+    """Find the first ``<_flow-tags_>`` in ``<detail>``, else the first ``<detail>``."""
+    path: list[str] = []
+    places: dict[str, int] = {}
+    parser = expat.ParserCreate("UTF-8")
+
+    def start(name: str, _attributes: dict[str, str]) -> None:
+        path.append(name)
+        if path[1:] in (["detail"], ["detail", "_flow-tags_"]):
+            places.setdefault(name, parser.CurrentByteIndex)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda _name: path.pop()
+    parser.Parse(xml, True)
+    # The parser holds a function that holds the parser.
+    parser.StartElementHandler = None
+    name = "_flow-tags_" if "_flow-tags_" in places else "detail"
+    return name, places[name]
 
 
 def document(event: Event) -> ElementTree.Element:

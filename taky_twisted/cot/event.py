@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PROLOG = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 """What every XML event begins with: ATAK reads strictly from right behind the previous end tag
@@ -75,6 +75,8 @@ class Event:
     detail: Detail
     xml: bytes
     """The delivered form: prolog, line feed, ``<event ...>...</event>``; without ``<marti>``."""
+    protobuf: bytes | None = field(default=None, init=False)
+    """The same in TAK protocol version 1, once somebody needed it or if it came so; a copy that differs has none."""
 
     @property
     def is_self_report(self) -> bool:

@@ -174,7 +174,9 @@ def _shape_of(markup: bytes) -> _Shape | None:
     marked = first + b"".join(b'"v%d"%b' % (at, piece) for at, piece in enumerate(others))
     try:
         reader = Reader(marked)
-        if reader.detail.emergency is not None or not reader.has_detail or not marked.endswith(b"</event>"):
+        if reader.detail.emergency is not None or not reader.has_detail:
+            return None
+        if not (marked.startswith(b"<event ") and marked.endswith(b"</event>")):
             return None
         if any(not marked.endswith(b"</marti>", 0, end) for _, end, _ in reader.edits):
             return None

@@ -74,6 +74,8 @@ def decode(document: bytes) -> Event:
         detail.destinations = destinations(reader.dests)
     if reader.chat is not None:
         detail.chat = reader.chat
+    if not document.startswith(b"<event "):
+        edits.append((6, 7, b" "))  # node-tak looks for "<event "
     end = document.rindex(b"</")
     if not document.endswith(b"</event>"):
         edits.append((end, len(document), b"</event>"))
@@ -224,8 +226,8 @@ class Reader:
 
     def _end_of_element(self) -> int:
         at = self._parser.CurrentByteIndex
-        # Behind an empty-element tag expat already stands at its end.
-        return self._document.index(b">", at) + 1 if self._document.startswith(b"</", at) else at
+        # Behind an empty-element tag expat already stands at its end, perhaps before the end tag of its parent.
+        return self._document.index(b">", at) + 1 if self._document.startswith(b"</marti", at) else at
 
     def _read_child(self, name: str, attributes: dict[str, str]) -> None:
         detail, get = self.detail, attributes.get

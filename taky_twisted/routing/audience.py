@@ -149,7 +149,7 @@ class Audiences:
 
     def tap(self, event: Event, source: Subscription | None) -> None:
         """Say an event to those who hear everything that is routed."""
-        for listener in self._everything:
+        for listener in list(self._everything):
             if listener is not source:
                 listener.sink.deliver(Batch((event,)))
 

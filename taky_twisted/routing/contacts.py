@@ -70,7 +70,7 @@ class Contact:
         self.uid = uid
         self.callsign = self.team = self.role = self.takv = ""
         self.sa: Event | None = None
-        """Its latest report; None once a delete took it off the map."""
+        """Its latest report to everybody; None before one, and once a delete took it off the map."""
         self.principal: str | None = None
         self.groups_in: Groups = frozenset()
         self.groups_out: Groups = frozenset()
@@ -144,8 +144,8 @@ class Contacts:
         self._away: dict[str, Contact] = {}  # in the order in which they left
         self._changed: dict[str, Contact] = {}
         self._saving: IDelayedCall | None = None
-        self.stopping = False
-        """No departures are announced any more."""
+        self._judging: set[IDelayedCall] = set()
+        self._stopping = False
 
     def __iter__(self) -> Iterator[Contact]:
         return iter(self._by_uid.values())
@@ -166,10 +166,10 @@ class Contacts:
         """Find a contact by uid."""
         return self._by_uid.get(uid)
 
-    def is_present(self, uid: str) -> bool:
-        """Whether a contact of this uid is online."""
+    def is_present(self, uid: str, groups: Groups) -> bool:
+        """Whether a contact of this uid is online, to those who hear these groups."""
         contact = self._by_uid.get(uid)
-        return contact is not None and contact.present
+        return contact is not None and contact.present and not contact.groups_in.isdisjoint(groups)
 
     def called(self, callsign: str) -> Iterable[Contact]:
         """Find all contacts of a callsign; in another case only if there is no exact match."""
@@ -180,8 +180,14 @@ class Contacts:
         """Find the contacts of a team that are online."""
         return [contact for contact in self if contact.team == team and contact.holders]
 
-    def heard(self, source: Subscription, event: Event, now: float) -> Contact | None:
+    def heard(self, source: Subscription, event: Event, groups: Groups, now: float) -> Contact | None:
         """Note a self-report.
+
+        Args:
+            source: the connection that it came from.
+            event: the report; newcomers are not shown one that was for some, or that came incognito.
+            groups: the groups that it was said to.
+            now: seconds since the epoch.
 
         Returns:
             The contact if this is the first report of its uid on this connection.
@@ -192,13 +198,17 @@ class Contacts:
             contact = self._identify(source, event, now)
             if contact is None:
                 return None
+        elif source not in contact.holders:
+            return None  # somebody else speaks for the uid now
         detail = event.detail
         if detail.callsign != contact.callsign:
             self._index(contact, detail.callsign)
         contact.team, contact.role, contact.takv = detail.team, detail.role, detail.takv or ""
         contact.principal = source.principal.name
-        contact.groups_in, contact.groups_out = source.principal.groups_in, source.principal.groups_out
-        contact.sa, contact.seen = event, now
+        contact.groups_in, contact.groups_out = groups, source.principal.groups_out
+        contact.seen = now
+        if not source.incognito and not (detail.destinations is not None and detail.destinations.explicit):
+            contact.sa = event
         self._touch(contact)
         return contact if new else None
 
@@ -224,7 +234,7 @@ class Contacts:
                 continue
             contact.seen = now
             self._away[contact.uid] = contact
-            if self.stopping:
+            if self._stopping:
                 self._touch(contact)
             elif clean or source.incognito:
                 self._depart(contact, silent=source.incognito)
@@ -235,7 +245,7 @@ class Contacts:
     def hide(self, source: Subscription, now: float) -> None:
         """Announce the departure of somebody who stays but wants not to be seen."""
         for contact in source.uids.values():
-            if contact.sa is not None:
+            if contact.sa is not None and source in contact.holders:
                 self._announce(compose.departure(contact.uid, contact.sa.type, now), contact.groups_in)
 
     def take_off_map(self, uid: str, groups: Groups) -> bool:
@@ -258,7 +268,8 @@ class Contacts:
         source.rival = None
         source.echo = source
         for contact in source.uids.values():
-            if contact.displaced.pop(source, "absent") is None:
+            if source in contact.displaced and all(holder.principal.anonymous for holder in contact.holders):
+                del contact.displaced[source]
                 contact.holders[source] = None
                 log.warn(
                     "two anonymous connections say they are {uid}: {peer} and another; both get its messages",
@@ -297,6 +308,17 @@ class Contacts:
             if record is not None:
                 self._store.put(record)
 
+    def stop(self) -> None:
+        """Announce no departure from now on."""
+        self._stopping = True
+        for timer in self._judging:
+            timer.cancel()
+        self._judging.clear()
+        for contact in self._away.values():
+            if contact.leaving is not None:
+                contact.leaving.cancel()
+                self._depart(contact)
+
     def _identify(self, source: Subscription, event: Event, now: float) -> Contact | None:
         uid = event.uid
         contact = self._by_uid.get(uid)
@@ -323,24 +345,32 @@ class Contacts:
             contact.leaving.cancel()
             contact.leaving = None
         contact.departed = None
-        for older in list(contact.holders):
-            self._displace(contact, older, source, now)
+        older = [*contact.displaced, *contact.holders]
         contact.holders[source] = None
         source.uids[uid] = contact
+        for other in older:
+            self._displace(contact, other, source, now)
         return contact
 
     def _displace(self, contact: Contact, older: Subscription, newer: Subscription, now: float) -> None:
-        del contact.holders[older]
         if older.principal.same_as(newer.principal):
+            contact.holders.pop(older, None)
+            contact.displaced.pop(older, None)
             older.uids.pop(contact.uid, None)
             older.close_peer("it connected anew")
             return
+        anonymous = older.principal.anonymous and newer.principal.anonymous
+        if anonymous:
+            if older.rival is None:
+                self._judge_later(older, now)
+            assert older.audience is not None, "who reports itself hears"
+            older.audience.flush()  # so that what it said itself is not sent back to it
+            older.echo = older.rival = newer
+        if older in contact.displaced:
+            return
+        del contact.holders[older]
         contact.displaced[older] = None
-        if older.principal.anonymous and newer.principal.anonymous:
-            older.echo = newer
-            older.rival = newer
-            self._clock.callLater(RIVAL_SECONDS, self._judge, older, now)
-        else:
+        if not anonymous:
             log.warn(
                 "{uid} is said by {older} at {older_peer} and now by {newer} at {newer_peer}: the newer is addressed",
                 uid=contact.uid,
@@ -349,6 +379,14 @@ class Contacts:
                 newer=str(newer.principal),
                 newer_peer=newer.peer,
             )
+
+    def _judge_later(self, older: Subscription, moved: float) -> None:
+        def run() -> None:
+            self._judging.discard(timer)
+            self._judge(older, moved)
+
+        timer = self._clock.callLater(RIVAL_SECONDS, run)
+        self._judging.add(timer)
 
     def _judge(self, older: Subscription, moved: float) -> None:
         if older.closed or older.rival is None:
@@ -361,16 +399,15 @@ class Contacts:
     def _depart(self, contact: Contact, silent: bool = False) -> None:
         contact.leaving = None
         contact.departed = compose.departure(contact.uid, contact.sa.type if contact.sa else "", self._clock.seconds())
-        if not silent and not self.stopping:
+        if contact.sa is not None and not silent and not self._stopping:
             self._announce(contact.departed, contact.groups_in)
         self._touch(contact)
 
     def _make_room(self) -> bool:
-        if len(self._by_uid) < self._max_contacts:
-            return True
-        if not self._away:
-            return False
-        self._forget(next(iter(self._away.values())))
+        while len(self._by_uid) >= self._max_contacts:
+            if not self._away:
+                return False
+            self._forget(next(iter(self._away.values())))
         return True
 
     def _forget(self, contact: Contact) -> None:

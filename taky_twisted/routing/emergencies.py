@@ -111,12 +111,14 @@ class Emergencies:
 
     def _raise(self, event: Event, source: Subscription, groups: Groups, now: float) -> None:
         older = self._alerts.get(event.uid)
-        if older is not None and older.record.groups.isdisjoint(groups):
-            return  # somebody else's, whom this sender cannot even reach
+        if older is not None and not self._is_raiser(older, source):
+            return  # or its raiser could no longer cancel it
+        destinations = event.detail.destinations or Destinations()
+        if destinations.explicit and not destinations.callsigns and not destinations.uids:
+            return  # for nobody whom we could repeat it to
         if older is None and len(self._alerts) >= self._max_alerts:
             self._drop_one()
         own = source.primary.uid if source.primary is not None else ""
-        destinations = event.detail.destinations or Destinations()
         record = Emergency(
             uid=event.uid,
             xml=event.xml,
@@ -138,7 +140,7 @@ class Emergencies:
         alert = self._alerts.get(event.uid)
         if alert is None:
             return
-        if not self._may_cancel(alert, source):
+        if not self._is_raiser(alert, source):
             log.info("emergency {uid} goes on: {peer} did not raise it", uid=event.uid, peer=source.peer)
             return
         self._remove(event.uid)
@@ -149,7 +151,7 @@ class Emergencies:
             self._later(delay, self._say_cancel, cancel)
         self._later(CANCEL_SECONDS, self._forget_cancel, cancel)
 
-    def _may_cancel(self, alert: Alert, source: Subscription) -> bool:
+    def _is_raiser(self, alert: Alert, source: Subscription) -> bool:
         record = alert.record
         return (
             source is alert.source
@@ -198,8 +200,10 @@ class Emergencies:
 
     def _drop_one(self) -> None:
         """Make room at the cost of whoever raised most."""
-        raiser = Counter(alert.record.raiser for alert in self._alerts.values()).most_common(1)[0][0]
-        uid = next(uid for uid, alert in self._alerts.items() if alert.record.raiser == raiser)
+        # Not by the uid that raised it: that is only what its sender says.
+        raisers = {uid: alert.record.principal or alert.source for uid, alert in self._alerts.items()}
+        most = Counter(raisers.values()).most_common(1)[0][0]
+        uid = next(uid for uid, raiser in raisers.items() if raiser == most)
         log.warn("over {limit} emergencies: {uid} is not repeated any more", limit=self._max_alerts, uid=uid)
         self._remove(uid)
 

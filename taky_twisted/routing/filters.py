@@ -7,9 +7,11 @@ address is deliberately missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element
+from math import isfinite
+from xml.etree.ElementTree import Element, ParseError
 
 from lxml import etree
 
@@ -29,7 +31,10 @@ MAX_XPATH_ELEMENTS = 500
 MAX_NAMES = 4096
 """Names that are ever given to libxml2, which never forgets one; further ones are all alike to an XPath."""
 
-_AXES = ("::", "|", "document(", "id(")
+_COSTLY = ("::", "|", "..")
+_LITERAL = re.compile(r"\"[^\"]*\"|'[^']*'")
+_FROM_ROOT = re.compile(r"[\[\s(,=<>+-]/|\b(?:and|or|div|mod)/|[^/\[(,@=<>+\-\s]\s*\*\s*/")
+"""A path that begins anew at the root: in a predicate it would be walked once for every element."""
 _names: set[str] = set()
 
 
@@ -61,7 +66,7 @@ def area_filter(request: Event) -> AreaFilter | None:
     Raises:
         BadFilter: a box that is none.
     """
-    area = document(request).find("detail/subscription/geospatialFilter")
+    area = _request(request).find("detail/subscription/geospatialFilter")
     if area is None:
         return None
     boxes = area.findall("boundingBox")
@@ -79,6 +84,8 @@ def _box(box: Element) -> tuple[float, float, float, float]:
         )
     except (KeyError, ValueError) as error:
         raise BadFilter(f"a box lacks a number: {error}") from error
+    if not all(map(isfinite, (south, west, north, east))):
+        raise BadFilter("a box lacks a number")
     return south, west, north, east
 
 
@@ -88,7 +95,8 @@ def xpath_filter(request: Event) -> Filter | None:
     Raises:
         BadFilter: it asks for a connection to somewhere, or its XPath is not understood.
     """
-    subscription = document(request).find("detail/subscription")
+    root = _request(request)
+    subscription = root.find("detail/subscription")
     if subscription is None:
         raise BadFilter("no subscription in it")
     publish = subscription.get("publish", "")
@@ -98,20 +106,19 @@ def xpath_filter(request: Event) -> Filter | None:
     expression = "" if tests is None else tests.get("xpath", "")
     if expression in ("", "*"):
         return None
-    if (
-        len(expression) > MAX_XPATH_CHARS
-        or any(axis in expression for axis in _AXES)
-        or any(expression.count(construct) > MAX_XPATH_STEPS for construct in ("//", "*", "["))
-    ):
+    if len(expression) > MAX_XPATH_CHARS or _is_costly(_LITERAL.sub("''", expression)):
         raise BadFilter("an XPath that is too costly")
     try:
         path = etree.XPath(expression, smart_strings=False)
-        path(_tree(document(request)))
+        path(_tree(root))
     except etree.XPathError as error:
         raise BadFilter(f"XPath {expression!r}: {error}") from error
 
     def wanted(event: Event) -> bool:
-        root = document(event)
+        try:
+            root = document(event)
+        except ParseError:  # of its namespaces: TAK clients take them as they come, and so do we
+            return True
         if sum(1 for _ in root.iter()) > MAX_XPATH_ELEMENTS:
             return True
         try:
@@ -120,6 +127,24 @@ def xpath_filter(request: Event) -> Filter | None:
             return False
 
     return wanted
+
+
+def _request(event: Event) -> Element:
+    try:
+        return document(event)
+    except ParseError as error:
+        raise BadFilter(str(error)) from error
+
+
+def _is_costly(expression: str) -> bool:
+    """Whether an XPath (without literals) goes anywhere but down, or all the way down again and again."""
+    predicates = expression[expression.find("[") :] if "[" in expression else ""
+    return (
+        any(construct in expression for construct in _COSTLY)
+        or any(expression.count(construct) > MAX_XPATH_STEPS for construct in ("//", "*", "["))
+        or predicates.count("//") > 1
+        or _FROM_ROOT.search(predicates) is not None
+    )
 
 
 def _tree(element: Element, parent: etree._Element | None = None) -> etree._Element:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
-from taky_twisted.cot.event import PROLOG, Event
+from taky_twisted.cot.event import PROLOG, Destinations, Event
 from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.interfaces import EventStore
 
@@ -38,7 +39,10 @@ class MissedChats:
     def restore(self, chats: list[MissedChat]) -> None:
         """Take over what a store held, ordered by number."""
         for chat in chats:
-            self._append(chat, decode(chat.xml[len(PROLOG) :]))
+            event = decode(chat.xml[len(PROLOG) :])
+            # The delivered form does not say whom it is for, and it may have to be kept again.
+            destinations = Destinations(uids=(chat.recipient,), explicit=True)
+            self._append(chat, replace(event, detail=replace(event.detail, destinations=destinations)))
 
     def keep(self, recipient: str, event: Event, groups: Groups, now: float) -> bool:
         """Keep a chat for a contact that is away.

@@ -41,7 +41,7 @@ class Outbox:
         self._batches: deque[tuple[float, Batch]] = deque()
         self._bytes = 0
         self._replay: dict[str, tuple[Event, ...]] = {}
-        self._thinned: dict[object, Event] | None = None
+        self._thinned: dict[object, Event] = {}  # by uid, what is protected by a key of its own
         self._protected_bytes = 0
         self._newest_bytes = 0
         self._reports: dict[str, None] = {}  # uids of waiting self-reports, oldest first
@@ -65,7 +65,7 @@ class Outbox:
         """
         if self._replay:
             self._supersede(batch)
-        if self._thinned is None:
+        if not self._thinned:
             self._batches.append((now, batch))
             self._bytes += len(batch)
             if self._bytes <= self._limit and now - self._batches[0][0] <= self._thin_seconds:
@@ -89,12 +89,10 @@ class Outbox:
         size = 0
         if self._thinned:
             while self._thinned and size < CHUNK_BYTES:
-                key = next(iter(self._thinned))
-                event = self._remove(self._thinned, key)
+                event = self._remove(next(iter(self._thinned)))
                 events.append(event)
                 size += len(event.xml)
         else:
-            self._thinned = None
             while self._replay and size < CHUNK_BYTES:
                 told = self._replay.pop(next(iter(self._replay)))
                 events += told
@@ -104,19 +102,16 @@ class Outbox:
     def keep_directed(self) -> None:
         """Keep only what is owed to this reader in particular, and whatever else must not be lost."""
         self._replay.clear()
-        if self._thinned is None:
-            self._fold()
-        thinned = self._thinned or {}
-        for key in [key for key, event in thinned.items() if key == event.uid]:
-            self._remove(thinned, key)
+        self._fold()
+        for key in [key for key, event in self._thinned.items() if key == event.uid]:
+            self._remove(key)
 
     def unsent(self) -> list[Event]:
         """Take everything that was said and not yet taken, for a reader that is gone."""
         events = [event for _, batch in self._batches for event in batch.events]
-        events += (self._thinned or {}).values()
-        self._batches.clear()
-        self._replay.clear()
-        self._thinned, self._reports = None, {}
+        events += self._thinned.values()
+        for waiting in (self._batches, self._replay, self._thinned, self._reports):
+            waiting.clear()
         self._bytes = self._protected_bytes = self._newest_bytes = 0
         return events
 
@@ -127,29 +122,27 @@ class Outbox:
                 self._replay.pop(event.detail.link_uid, None)
 
     def _fold(self) -> None:
-        self._thinned = {}
         waiting, self._batches, self._bytes = self._batches, deque(), 0
         for _, older in waiting:
             self._thin(older)
 
     def _thin(self, batch: Batch) -> None:
         thinned = self._thinned
-        assert thinned is not None
         for event in batch.events:
             if batch.directed or is_protected(event.type):
                 thinned[object()] = event
                 self._protected_bytes += len(event.xml)
                 continue
             if event.uid in thinned:
-                self._remove(thinned, event.uid)
+                self._remove(event.uid)
                 self.dropped += 1
             thinned[event.uid] = event
             self._newest_bytes += len(event.xml)
             if event.is_self_report:
                 self._reports[event.uid] = None
 
-    def _remove(self, thinned: dict[object, Event], key: object) -> Event:
-        event = thinned.pop(key)
+    def _remove(self, key: object) -> Event:
+        event = self._thinned.pop(key)
         if key == event.uid:
             self._newest_bytes -= len(event.xml)
             self._reports.pop(event.uid, None)
@@ -158,10 +151,8 @@ class Outbox:
         return event
 
     def _check(self) -> None:
-        thinned = self._thinned
-        assert thinned is not None
         while self._newest_bytes > self._limit and self._reports:
-            self._remove(thinned, next(iter(self._reports)))
+            self._remove(next(iter(self._reports)))
             self.dropped += 1
         if self._newest_bytes > self._limit:
             raise OutboxOverflow(f"over {self._limit} bytes of map items wait for it")

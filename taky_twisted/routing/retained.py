@@ -61,22 +61,28 @@ class Retained:
         for item in items:
             if item.expires > now:
                 self._hold(decode(item.xml[len(PROLOG) :]), item.groups, item.expires)
-        self.prune(now)
+        self._shrink()
 
     def keep(self, event: Event, groups: Groups, now: float) -> None:
-        """Keep an event for newcomers, in place of an older one with its uid, unless it was deleted or is stale.
+        """Keep an event for newcomers, in place of an older one with its uid, unless it was deleted.
+
+        One that is stale already is not kept, and neither is what it is an update of.
 
         Args:
             event: what was said to everybody.
             groups: the groups that it was said to.
             now: seconds since the epoch.
         """
-        expires = event.stale if self._ttl < 0 else min(event.stale, now + self._ttl)
-        if expires <= now or self._is_deleted(event, groups):
-            return
         held = self._items.get(event.uid)
         if held is not None and held.groups.isdisjoint(groups):
             return  # somebody else's item of the same uid, which this sender could not even delete
+        expires = event.stale if self._ttl < 0 else min(event.stale, now + self._ttl)
+        if expires <= now:
+            if held is not None and event.time >= held.event.time:
+                self._drop(event.uid)
+            return
+        if self._is_deleted(event, groups):
+            return
         self._hold(event, groups, expires)
         self._store.put(
             Item(
@@ -89,28 +95,33 @@ class Retained:
                 expires=expires,
             )
         )
-        if len(self._items) > self._max_items or self._bytes > self._max_bytes:
-            self._shrink()
+        self._shrink()
 
-    def delete(self, uid: str, groups: Groups, deleted: float, now: float) -> bool:
-        """Take an item off the map and remember that, if whoever asks may.
+    def delete(self, uid: str, groups: Groups, deleted: float, now: float) -> None:
+        """Take an item off the map and remember that, unless it is of other groups than whoever asks.
 
         Args:
             uid: the item.
             groups: the IN groups of who deletes.
             deleted: the ``time`` of the delete; copies up to then stay deleted.
             now: seconds since the epoch.
-
-        Returns:
-            Whether the delete counts: False for an item of other groups.
         """
-        held = self._items.get(uid)
-        if held is not None and held.groups.isdisjoint(groups):
-            return False
-        stale = held.event.stale if held is not None else now + TOMBSTONE_SECONDS
-        self.remove(uid)
+        held, older = self._items.get(uid), self._tombstones.get(uid)
         # A sender whose clock is ahead must not keep others from putting the item back.
-        tombstone = Tombstone(uid, groups, min(deleted, now), min(max(stale, now), now + TOMBSTONE_SECONDS))
+        deleted, expires = min(deleted, now), now + TOMBSTONE_SECONDS
+        if held is not None:
+            if held.groups.isdisjoint(groups):
+                return
+            # Nor does one whose clock is behind delete less than it saw.
+            deleted, expires = max(deleted, held.event.time), min(max(held.event.stale, now), expires)
+            self._drop(uid)
+        if older is not None:
+            if not older.groups.isdisjoint(groups):
+                groups = older.groups | groups
+                deleted, expires = max(deleted, older.deleted), max(expires, older.expires)
+            elif held is None:
+                return  # others' delete is not undone
+        tombstone = Tombstone(uid, groups, deleted, expires)
         self._tombstones.pop(uid, None)
         self._tombstones[uid] = tombstone
         self._store.put(tombstone)
@@ -118,14 +129,12 @@ class Retained:
             oldest = next(iter(self._tombstones))
             del self._tombstones[oldest]
             self._store.remove(Tombstone, oldest)
-        return True
 
-    def remove(self, uid: str) -> None:
-        """Take an item off the map without a word."""
-        held = self._items.pop(uid, None)
-        if held is not None:
-            self._bytes -= len(held.event.xml)
-            self._store.remove(Item, uid)
+    def remove(self, uid: str, groups: Groups) -> None:
+        """Take an item off the map without a word, unless it is of other groups than these."""
+        held = self._items.get(uid)
+        if held is not None and not held.groups.isdisjoint(groups):
+            self._drop(uid)
 
     def get(self, uid: str) -> Event | None:
         """Find an item."""
@@ -144,7 +153,7 @@ class Retained:
             expires, uid = heapq.heappop(self._expiry)
             held = self._items.get(uid)
             if held is not None and held.expires <= expires:
-                self.remove(uid)
+                self._drop(uid)
         for uid in [uid for uid, tombstone in self._tombstones.items() if tombstone.expires <= now]:
             del self._tombstones[uid]
             self._store.remove(Tombstone, uid)
@@ -152,6 +161,10 @@ class Retained:
     def _is_deleted(self, event: Event, groups: Groups) -> bool:
         tombstone = self._tombstones.get(event.uid)
         return tombstone is not None and event.time <= tombstone.deleted and not tombstone.groups.isdisjoint(groups)
+
+    def _drop(self, uid: str) -> None:
+        self._bytes -= len(self._items.pop(uid).event.xml)
+        self._store.remove(Item, uid)
 
     def _hold(self, event: Event, groups: Groups, expires: float) -> None:
         older = self._items.get(event.uid)
@@ -169,4 +182,4 @@ class Retained:
             expires, uid = heapq.heappop(self._expiry)
             held = self._items.get(uid)
             if held is not None and held.expires == expires:
-                self.remove(uid)
+                self._drop(uid)

@@ -8,6 +8,7 @@ Sources: TAK Server ``service/SubmissionService.java``, ``service/DistributedSub
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -112,7 +113,7 @@ class Router:
     def stop(self) -> None:
         """Hand over what is pending, and announce nothing from now on."""
         self.audiences.flush()
-        self.contacts.stopping = True
+        self.contacts.stop()
         self.emergencies.stop()
 
     # Subscriptions
@@ -161,13 +162,17 @@ class Router:
         now = self._clock.seconds()
         self.contacts.left(subscription, clean, now)
         primary = subscription.primary
+        groups = subscription.principal.groups_out
         for event in subscription.sink.unsent():
-            if primary is None or event.type != CHAT or event.detail.destinations is None:
+            destinations = event.detail.destinations
+            if primary is None or destinations is None or not destinations.explicit:
                 continue
-            for holder in primary.holders:
-                self.audiences.direct(event, None, holder)
-            if not primary.holders:
-                self.chats.keep(primary.uid, event, primary.groups_out, now)
+            # What groups it was said to is not known any more: only who hears all of them may have it.
+            heirs = [holder for holder in primary.holders if groups <= holder.principal.groups_out]
+            for heir in heirs:
+                self.audiences.direct(event, None, heir)
+            if not heirs and event.type == CHAT:
+                self.chats.keep(primary.uid, event, groups, now)
 
     def hide(self, subscription: Subscription) -> None:
         """Announce that somebody who went incognito is gone."""
@@ -180,15 +185,19 @@ class Router:
         now = self._clock.seconds()
         type_, detail = event.type, event.detail
         destinations = detail.destinations
-        new = self.contacts.heard(source, event, now) if event.is_self_report and self._may_identify(source) else None
-        if source.incognito and (destinations is None or not destinations.explicit):
-            return
         groups = source.principal.groups_in
         if destinations is not None and destinations.groups:
             if not groups.issuperset(destinations.groups):
                 log.info("{peer} may not send to the groups it names: dropped", peer=source.peer)
                 return
             groups = frozenset(destinations.groups)
+        new = None
+        if event.is_self_report and not source.from_server and not source.wants_everything:
+            new = self.contacts.heard(source, event, groups, now)
+        if source.incognito and (destinations is None or not destinations.explicit):
+            if new is not None:
+                self._identified(new, source, now)
+            return
         if type_ == DELETE:
             if not detail.link_uid:
                 return  # PyTAK's greeting is one
@@ -201,14 +210,11 @@ class Router:
         elif type_ == CHAT and self._chat_fallback and destinations is None and self._chat_to_named(event, source):
             return
         else:
-            if is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid):
+            if is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid, groups):
                 self.retained.keep(event, groups, now)
             self.audiences.broadcast(event, groups, source)
         if new is not None:
             self._identified(new, source, now)
-
-    def _may_identify(self, source: Subscription) -> bool:
-        return not source.from_server and not source.wants_everything
 
     def _identified(self, contact: Contact, source: Subscription, now: float) -> None:
         if source.primary is contact:
@@ -220,7 +226,8 @@ class Router:
                 peer=source.peer,
                 takv=contact.takv or "unknown software",
             )
-        self.retained.remove(contact.uid)  # it was an item only as long as nobody was connected for it
+        # It was an item only as long as nobody was connected for it.
+        self.retained.remove(contact.uid, contact.groups_in)
         for event in self.chats.take(contact.uid, source.principal.groups_out, now):
             self.audiences.direct(event, None, source)
 
@@ -268,6 +275,9 @@ class Router:
         else:
             uids = dict.fromkeys((*chat.uids, chat.id))
             named = [contact for uid in uids if (contact := self.contacts.get(uid)) and source not in contact.holders]
+        # So that it is known as directed, should it have to be kept.
+        destinations = Destinations(uids=tuple(contact.uid for contact in named), explicit=True)
+        event = replace(event, detail=replace(event.detail, destinations=destinations))
         if not self._deliver_to(named, event, source):
             self._tell_failed(event, source)
         return True

@@ -133,8 +133,8 @@ class Subscription:
             self._router.left(self, clean)
 
     def close_peer(self, reason: str) -> None:
-        """Leave the router and end the connection."""
-        self.close(clean=True)
+        """Leave the router and end the connection; that was not the peer's wish, and it may be back in a moment."""
+        self.close()
         self.sink.close(reason)
 
     def _control(self, event: Event) -> None:
@@ -151,7 +151,7 @@ class Subscription:
                 if self._xpaths.pop(event.uid, None):
                     self._filter_by()
             elif kind == INCOGNITO_ON:
-                if not self.incognito:
+                if not self.incognito and not self.from_server:
                     self.incognito = True
                     self._router.hide(self)
             elif kind == INCOGNITO_OFF:

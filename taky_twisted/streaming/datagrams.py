@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from twisted.internet.error import CannotListenError, MessageLengthError, MulticastJoinError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
 
-from taky_twisted.background import logged
 from taky_twisted.cot.compose import with_flow_tag
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.event import Event
@@ -142,6 +143,8 @@ class CoTMulticast(CoTDatagrams):
         self._hears = hears
         self.too_large = 0
         """Events that did not fit into a datagram."""
+        self.unsent_events = 0
+        """Events that the system did not send: no network, for example."""
         if speaks:
             self._subscription = router.subscribe(ANONYMOUS, self, door, from_server=True)
 
@@ -149,12 +152,16 @@ class CoTMulticast(CoTDatagrams):
         transport: Any = self.transport
         transport.setLoopbackMode(False)
         transport.setTTL(TTL)
+        # With an address both know at once.
+        failures: list[Failure] = []
         if self._interface is not None:
-            transport.setOutgoingInterface(self._interface)
+            transport.setOutgoingInterface(self._interface).addErrback(failures.append)
         if self._hears:
-            transport.joinGroup(self._group, self._interface or "").addErrback(
-                logged(self.log, f"joining multicast group {self._group}")
-            )
+            transport.joinGroup(self._group, self._interface or "").addErrback(failures.append)
+        for failure in failures:
+            error = failure.value
+            reason = OSError(*error.args[2:]) if isinstance(error, MulticastJoinError) else error
+            raise CannotListenError(self._group, self._port, reason)
 
     def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:
         if self._hears:
@@ -171,8 +178,13 @@ class CoTMulticast(CoTDatagrams):
             if len(datagram) > MAX_DATAGRAM:
                 self.too_large += 1
                 self._notices.say("{uid} is too large for {door}", uid=event.uid, door=self._door)
-            else:
+                continue
+            try:
                 self.transport.write(datagram, (self._group, self._port))
+            except (OSError, MessageLengthError) as error:
+                # Others wait for the same events behind us, and a network card may come back.
+                self.unsent_events += 1
+                self._notices.say("{door} did not take {uid}: {reason}", door=self._door, uid=event.uid, reason=error)
 
 
 def read_datagram(datagram: bytes) -> Event:

@@ -149,7 +149,7 @@ class CoTProtocol(Protocol):
                     peer=self.peer,
                 )
             elif self._why:
-                self._refused(self._why)
+                self.factory.connections.notices.say("{peer} closed: {why}", peer=self.peer, why=self._why)
             subscription.close(clean=bool(reason.check(ConnectionDone)) and not self._why)
         self.factory.connections.closed(self, self._address, not self._counted_unidentified)
 
@@ -305,11 +305,11 @@ class CoTProtocol(Protocol):
         self.factory.connections.notices.say("{peer} refused: {why}", peer=self.peer, why=why)
 
     def _end_handshake(self) -> None:
-        if self._handshake is not None:
-            if self._handshake.active():
-                self._handshake.cancel()
-            self._handshake = None
-            self.factory.connections.handshakes -= 1
+        timer, self._handshake = self._handshake, None
+        assert timer is not None, "a TLS connection begins with a handshake"
+        if timer.active():
+            timer.cancel()
+        self.factory.connections.handshakes -= 1
 
     def _handshake_too_slow(self) -> None:
         self._refused(explain(Failure(TimeoutError()), self.transport))

@@ -9,11 +9,12 @@ reactor to report.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Protocol
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IListeningPort, IPushProducer
+from twisted.internet.interfaces import IListeningPort, IProtocol, IPushProducer, IReactorFDSet
 
 KEEPALIVE_IDLE_SECONDS = 60
 KEEPALIVE_INTERVAL_SECONDS = 20
@@ -38,9 +39,19 @@ class EagerServer(tcp.Server):
     sent = 0
     """Bytes that have left for the kernel, so that one can see whether a slow reader reads at all."""
 
-    def connectionMade(self) -> None:
-        keep_alive(self.socket)
-        super().connectionMade()  # type: ignore[misc]  # the stub does not know it
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: IProtocol,
+        client: tuple[object, ...],
+        server: tcp.Port,
+        sessionno: int,
+        reactor: IReactorFDSet,
+    ) -> None:
+        super().__init__(sock, protocol, client, server, sessionno, reactor)
+        # Some systems refuse options on a socket that the peer has reset already: the first read will tell.
+        with suppress(OSError):
+            keep_alive(sock)
 
     def write(self, data: bytes) -> None:
         # The first two are Twisted's queue, the first of them private: tests/streaming/test_transport.py pins it.
@@ -78,7 +89,8 @@ def keep_alive(connection: socket.socket) -> None:
 
 def write_eagerly(port: IListeningPort) -> None:
     """Make a TCP port give its connections an `EagerServer`; any other port is left alone."""
-    if isinstance(port, tcp.Port):
+    # Twisted's port of a unix socket is a TCP port too, with connections of its own.
+    if isinstance(port, tcp.Port) and port.transport is tcp.Server:
         port.transport = EagerServer
 
 

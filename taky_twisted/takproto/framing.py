@@ -2,10 +2,11 @@
 
 A document ends at the first ``</event>`` outside CDATA and comments (ATAK-CIV
 ``commoncommo/core/impl/protobuf/protocol.txt``; TAK Server ``nio/protocol/connections/StreamingCotProtocol.java``
-looks for the bare token). Depth is not counted, because that would swallow what follows a malformed event. Everything
-between documents is skipped: prologs, byte order marks, blanks, comments, processing instructions, other elements.
-What is skipped until a terminator (a comment, CDATA, another element) also ends where, behind an ``</event>``, the
-next document obviously starts: an unterminated one must not swallow the stream.
+looks for the bare token), or with its first tag if that is an empty one. Depth is not counted, because that would
+swallow what follows a malformed event. Everything between documents is skipped: prologs, byte order marks, blanks,
+comments, processing instructions, other elements. What is skipped until a terminator (a comment, CDATA, another
+element) also ends where, behind an ``</event>``, the next document obviously starts: an unterminated one must not
+swallow the stream.
 
 The framer looks at each byte about once however the network cuts the stream, and gives the same documents for every
 cut.
@@ -16,29 +17,46 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from .errors import RemoteProtocolError
 
 _SAMPLE = 512
 """Bytes of something unreadable that are kept for the log."""
-_LOOK_BACK = 40
-"""Bytes at the end of what was searched that may be the beginning of a token."""
 _NAME_LIMIT = 256
 """Bytes of a tag's name; longer is garbage."""
+_LOOK_BACK = _NAME_LIMIT + 20
+"""Bytes at the end of what was searched that may be the beginning of a token."""
 
 _BLANKS = rb"[ \t\r\n]{0,16}"
 _PLAIN_START = re.compile(rb"(?:\xef\xbb\xbf|[ \t\r\n]|<\?xml [^<>]{0,200}\?>)*<(event|auth)[ \t\r\n/>]")
 _TOP = re.compile(rb"<(?:(!--)|(\?)|(!)|(/)|([A-Za-z_:\x80-\xff][^\s<>/]{0,255})[\s<>/])")
-_END = {name: re.compile(b"</" + name + _BLANKS + b">") for name in (b"event", b"auth")}
-_INSIDE = {name: re.compile(b"<!--|<!\\[CDATA\\[|</" + name + _BLANKS + b">") for name in (b"event", b"auth")}
-_ANY_EVENT_END = re.compile(b"</event" + _BLANKS + b">")
-_NEXT_START = re.compile(rb"<\?xml |<event ")
-_TAG_STEP = re.compile(rb"[\"'>]")
-_COMMENT_END = re.compile(b"-->")
-_CDATA_END = re.compile(rb"\]\]>")
-_INSTRUCTION_END = re.compile(rb"\?>")
-_DECLARATION_STEP = re.compile(rb"[\[>]")
-_SUBSET_END = re.compile(b"\\]" + _BLANKS + b">")
+_DECLARATION_STEP = re.compile(rb"[\[<>]")
+_CDATA_START = b"<![CDATA["
+_TAG_STEP = {b"": re.compile(rb"[<>\"']"), b'"': re.compile(rb'[<"]'), b"'": re.compile(rb"[<']")}
+"""What decides inside a tag, by the quote that is open; ``<`` stands in none."""
+_INSIDE = {
+    b"event": re.compile(rb"(</event" + _BLANKS + rb">)|<!--|<!\[CDATA\["),
+    # No event stands in an <auth>: where one starts, the <auth> has lost its end.
+    b"auth": re.compile(rb"(</auth" + _BLANKS + rb">)|(?=<\?xml |<event )()|<!--|<!\[CDATA\["),
+}
+_OVER = {
+    b"event": re.compile(rb"</event" + _BLANKS + rb">"),
+    b"auth": re.compile(rb"</auth" + _BLANKS + rb">|(?=<\?xml |<event )"),
+}
+"""Where an oversize document is over, whatever it is inside of."""
+
+
+def _section(end: bytes) -> re.Pattern[bytes]:
+    """Step through something that ends at ``end`` (group 2): the ends of events (1) and starts of documents."""
+    return re.compile(rb"(</event" + _BLANKS + rb">)|(" + end + rb")|<\?xml |<event ")
+
+
+_COMMENT = _section(rb"-->")
+_CDATA = _section(rb"\]\]>")
+_INSTRUCTION = _section(rb"\?>")
+_SUBSET = _section(rb"\]" + _BLANKS + rb">")
+_ELEMENT = re.compile(rb"(</event" + _BLANKS + rb">)|</([^\s<>/]{1,256})" + _BLANKS + rb">|<\?xml |<event ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ class Unreadable:
 
     reason: str
     data: bytes
-    """Its beginning, or all of it."""
+    """Its beginning, or all of it; nothing where it may hold a password."""
 
 
 class _State(Enum):
@@ -55,6 +73,10 @@ class _State(Enum):
     DOCUMENT = "inside a document"
     SKIPPING = "inside something else, until its end"
     OVERSIZE = "inside a document that is too large"
+
+
+_Step = bytes | Unreadable | Literal[True] | None
+"""A frame, or True when there may be more in the buffer, or None when more bytes are needed."""
 
 
 class XMLFraming:
@@ -69,18 +91,20 @@ class XMLFraming:
 
         Args:
             limit: bytes in one document.
-            first_limit: bytes in all until `trust` is called; over it the stream is given up.
+            first_limit: bytes in all until `trust` is called, and not over ``limit``; over it the stream is given up.
         """
         self._limit = limit
-        self._first_limit: int | None = first_limit
-        self._skipped = 0  # bytes thrown away before the first valid event
+        self._first_limit: int | None = min(first_limit, limit)
+        self._skipped = 0  # bytes taken off the buffer before the first valid event
         self._state = _State.TOP
         self._name = b""  # of the document that we are in
         self._refused = ""  # why the next document is not passed on
-        self._tag_at = 1  # bytes of its start tag that are looked at; 0 once its end was seen
+        self._in_tag = False  # whether the document's first tag is not over yet
+        self._tag_at = 1  # bytes of the tag at the front that are looked at
+        self._quote = b""  # the quote that is open there
         self._searched = 0  # bytes of the buffer that need no second look
-        self._until: re.Pattern[bytes] | None = None  # what ends the comment, CDATA section or element that we are in
-        self._look_back = _LOOK_BACK
+        self._until: re.Pattern[bytes] | None = None  # what steps through the comment, CDATA or element that we are in
+        self._element = b""  # the name of that element
         self._saw_end = False  # whether an </event> stood in it
 
     def trust(self) -> None:
@@ -95,153 +119,172 @@ class XMLFraming:
         """
         while buffer:
             if self._state is _State.DOCUMENT:
-                frame = self._in_document(buffer)
-            elif self._state is _State.TOP:
-                if match := _PLAIN_START.match(buffer):
-                    self._begin(buffer, match.start(1) - 1, match[1])
-                    continue
-                if not self._at_top(buffer):
-                    return None
-                continue
+                return self._in_document(buffer)
+            if self._state is _State.TOP:
+                if self._first_limit is None and (document := self._plain_document(buffer)):
+                    return document
+                step = self._at_top(buffer)
             elif self._state is _State.SKIPPING:
-                if not self._skip(buffer):
-                    return None
-                continue
+                step = self._skip(buffer)
             else:
-                if not self._skip_oversize(buffer):
-                    return None
-                continue
-            return frame
+                step = self._skip_oversize(buffer)
+            if step is not True:
+                return step
         return None
 
-    def _begin(self, buffer: bytearray, at: int, name: bytes) -> None:
-        self._drop(buffer, at)
-        self._state = _State.DOCUMENT
-        self._name = bytes(name)
-        self._tag_at = 1
-        self._searched = 0
-        self._until = None
+    def _plain_document(self, buffer: bytearray) -> bytes | None:
+        """Take a document that is there whole and needs no closer look off the front: most are like that."""
+        match = _PLAIN_START.match(buffer)
+        if match is None or match[1] != b"event" or self._refused:
+            return None
+        start = match.start(1) - 1
+        tag = buffer.find(b">", start)
+        double, single = buffer.count(b'"', start, tag), buffer.count(b"'", start, tag)
+        # Where only one kind of quotes stands, or none, counting tells whether one is open.
+        if tag < 0 or buffer[tag - 1] == 0x2F or (double | single) & 1 or (double and single):
+            return None
+        end = buffer.find(b"</event", start) + len(b"</event>")
+        if not buffer.endswith(b"</event>", start, end) or end - start > self._limit:
+            return None
+        if buffer.find(b"<!", start, end) >= 0:
+            return None
+        document = bytes(buffer[start:end])
+        del buffer[:end]
+        return document
 
     def _to_top(self) -> None:
         self._state = _State.TOP
         self._until = None
-        self._tag_at = 1
+        self._tag_at, self._quote = 1, b""
+        self._searched = 0
 
     def _drop(self, buffer: bytearray, count: int) -> None:
         del buffer[:count]
         if self._first_limit is not None:
             self._skipped += count
             if self._skipped > self._first_limit:
-                raise RemoteProtocolError(f"no valid event within the first {self._first_limit} bytes")
+                raise self._too_much()
+
+    def _too_much(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"no valid event within the first {self._first_limit} bytes")
+
+    def _current_limit(self) -> int:
+        return self._limit if self._first_limit is None else self._first_limit - self._skipped
 
     # Between documents
 
-    def _at_top(self, buffer: bytearray) -> bool:
-        """Skip to the next thing that has a name; False when more bytes are needed."""
+    def _at_top(self, buffer: bytearray) -> _Step:
+        """Skip to the next thing that has a name."""
+        if plain := _PLAIN_START.match(buffer):
+            return self._begin(buffer, plain.start(1) - 1, plain[1])
         match = _TOP.search(buffer)
         if match is None:
             tail = buffer.rfind(b"<")
             self._drop(buffer, tail if tail >= 0 and len(buffer) - tail <= _NAME_LIMIT + 2 else len(buffer))
-            return False
+            return None
         comment, instruction, declaration, end_tag, name = match.groups()
         if name in (b"event", b"auth"):
-            self._begin(buffer, match.start(), name)
-        elif comment:
-            self._skip_until(buffer, match.end(), _COMMENT_END)
-        elif instruction:
-            self._skip_until(buffer, match.end(), _INSTRUCTION_END)
-        elif end_tag:
+            return self._begin(buffer, match.start(), name)
+        if comment:
+            return self._skip_until(buffer, match.end(), _COMMENT)
+        if instruction:
+            return self._skip_until(buffer, match.end(), _INSTRUCTION)
+        if end_tag:
             self._drop(buffer, match.end())
-        elif declaration:
-            return self._declaration(buffer, match.start())
-        else:
-            return self._other_element(buffer, match.start(), bytes(name))
+            return True
+        self._drop(buffer, match.start())
+        return self._declaration(buffer) if declaration else self._other_element(buffer, bytes(name))
+
+    def _begin(self, buffer: bytearray, at: int, name: bytes) -> _Step:
+        self._drop(buffer, at)
+        self._to_top()
+        self._state = _State.DOCUMENT
+        self._name = bytes(name)
+        self._in_tag = True
         return True
 
-    def _declaration(self, buffer: bytearray, at: int) -> bool:
-        self._drop(buffer, at)
-        match = _DECLARATION_STEP.search(buffer, 0, _SAMPLE)
-        if match is None and len(buffer) < _SAMPLE:
-            return False  # also "<!-", which may yet become a comment
+    def _declaration(self, buffer: bytearray) -> _Step:
+        if buffer.startswith(_CDATA_START):
+            return self._skip_until(buffer, len(_CDATA_START), _CDATA)
+        match = _DECLARATION_STEP.search(buffer, 2, _SAMPLE)
+        if len(buffer) < (len(_CDATA_START) if match else _SAMPLE) and (match is None or match[0] == b"["):
+            return None  # "<!-" and "<![" may yet become something else
         self._refused = "document type declarations are refused"
         if match is None:
             self._drop(buffer, 2)
         elif match[0] == b"[":
-            self._skip_until(buffer, match.end(), _SUBSET_END)
+            return self._skip_until(buffer, match.end(), _SUBSET)
         else:
-            self._drop(buffer, match.end())
+            self._drop(buffer, match.start() if match[0] == b"<" else match.end())
         return True
 
-    def _other_element(self, buffer: bytearray, at: int, name: bytes) -> bool:
-        self._drop(buffer, at)
-        end = self._end_of_start_tag(buffer, len(buffer))
-        if end is None:
-            if len(buffer) <= self._limit:
-                return False
-            self._drop(buffer, len(name))
-        elif buffer.endswith(b"/>", 0, end):
-            self._drop(buffer, end)
-        else:
-            self._skip_until(buffer, end, re.compile(b"</" + re.escape(name) + _BLANKS + b">"), len(name) + _LOOK_BACK)
-        self._tag_at = 1
+    def _other_element(self, buffer: bytearray, name: bytes) -> _Step:
+        limit = self._current_limit()
+        end = self._end_of_tag(buffer, min(len(buffer), limit))
+        if end < 0:
+            if len(buffer) <= limit:
+                return None
+            if self._first_limit is not None:
+                raise self._too_much()
+            end = len(name)
+        elif buffer[end] == 0x3E:
+            end += 1
+            if buffer[end - 2] != 0x2F:
+                return self._skip_until(buffer, end, _ELEMENT, name)
+        self._drop(buffer, end)
+        self._to_top()
         return True
 
-    def _skip_until(self, buffer: bytearray, at: int, until: re.Pattern[bytes], look_back: int = _LOOK_BACK) -> None:
+    def _skip_until(self, buffer: bytearray, at: int, until: re.Pattern[bytes], element: bytes = b"") -> _Step:
         self._drop(buffer, at)
-        self._look_back = look_back
+        self._to_top()
         self._state = _State.SKIPPING
-        self._until, self._saw_end = until, False
-        self._searched = 0
+        self._enter(until, element)
+        return True
 
-    def _skip(self, buffer: bytearray) -> bool:
-        assert self._until is not None
-        end, resume = self._leave(buffer)
-        at = end if end is not None else resume
-        if at is not None:
-            self._drop(buffer, at)
-            self._to_top()
+    def _skip(self, buffer: bytearray) -> _Step:
+        found = self._leave(buffer, len(buffer))
+        if found is None:
+            self._drop(buffer, self._searched)
+            self._searched = 0
+            return None
+        end, is_own = found
+        self._drop(buffer, end)
+        self._to_top()
+        if is_own:
             return True
-        keep = max(0, len(buffer) - self._look_back)
-        self._drop(buffer, keep)
-        self._searched = max(0, self._searched - keep)
-        return False
+        self._refused = ""
+        return Unreadable("an event inside something that has no end", b"")
 
-    def _leave(self, buffer: bytearray) -> tuple[int | None, int | None]:
-        """Find where a comment, CDATA section or foreign element ends, or where the stream obviously starts anew."""
+    # Comments, CDATA, instructions, other elements
+
+    def _enter(self, until: re.Pattern[bytes], element: bytes = b"") -> None:
+        self._until, self._element, self._saw_end = until, element, False
+
+    def _leave(self, buffer: bytearray, stop: int) -> tuple[int, bool] | None:
+        """Find where what we are in ends, and whether that is its own end; else the stream obviously starts anew."""
         assert self._until is not None
         at = self._searched
-        while True:
-            found = [
-                match
-                for pattern in (self._until, _ANY_EVENT_END if not self._saw_end else _NEXT_START)
-                if (match := pattern.search(buffer, at))
-            ]
-            if not found:
-                self._searched = max(at, len(buffer) - self._look_back)
-                return None, None
-            match = min(found, key=lambda match: match.start())
-            if match.re is self._until:
-                self._searched = match.end()
-                return match.end(), None
-            if self._saw_end:
-                return None, match.start()
-            self._saw_end = True
+        while match := self._until.search(buffer, at, stop):
             at = match.end()
+            if match.lastindex == 1:
+                self._saw_end = True
+            elif match.lastindex == 2:
+                if self._element in (b"", match[2]):
+                    return at, True
+            elif self._saw_end:
+                return match.start(), False
+        self._searched = max(at, stop - _LOOK_BACK)
+        return None
 
     # Inside a document
 
     def _in_document(self, buffer: bytearray) -> bytes | Unreadable | None:
-        end = self._end_of_document(buffer)
-        if end is not None and end < 0:  # an unterminated section swallowed the end: give up this one
-            return self._give_up(buffer, -end, "an unterminated comment or CDATA section")
-        if end is None or _may_be_empty(buffer, end):
-            tag_end = self._end_of_start_tag(buffer, len(buffer) if end is None else end)
-            if tag_end is not None and buffer.endswith(b"/>", 0, tag_end):
-                end = tag_end
-        if (len(buffer) if end is None else end) > self._current_limit():
-            return self._oversize(buffer)
+        # Only what is within the limit is looked at, so that it does not matter how much more has come with it.
+        limit = self._current_limit()
+        end = self._end_of_document(buffer, min(len(buffer), limit))
         if end is None:
-            return None
+            return self._oversize(buffer) if len(buffer) > limit else None
         document = bytes(buffer[:end])
         del buffer[:end]
         self._to_top()
@@ -249,74 +292,69 @@ class XMLFraming:
             self._skipped += end
         if self._refused:
             reason, self._refused = self._refused, ""
-            return Unreadable(reason, document[:_SAMPLE])
+            return Unreadable(reason, self._sample(document))
         return document
 
-    def _current_limit(self) -> int:
-        return self._limit if self._first_limit is None else max(0, self._first_limit - self._skipped)
+    def _sample(self, document: bytes) -> bytes:
+        return b"" if self._name == b"auth" else document[:_SAMPLE]
 
-    def _end_of_document(self, buffer: bytearray) -> int | None:
-        """Find the end; negative where the next document starts inside an unterminated section."""
+    def _end_of_document(self, buffer: bytearray, stop: int) -> int | None:
+        """Find the end; if it lost its own, the start of the next, and say so."""
+        if self._in_tag:
+            end = self._end_of_tag(buffer, stop)
+            if end < 0:
+                return None
+            self._in_tag = False
+            if buffer[end] == 0x3E and buffer[end - 1] == 0x2F:
+                return end + 1
+            self._searched = end
         while True:
             if self._until is not None:
-                end, resume = self._leave(buffer)
-                if resume is not None:
-                    return -resume
-                if end is None:
+                found = self._leave(buffer, stop)
+                if found is None:
                     return None
-                self._until = None
-                continue
-            match = _INSIDE[self._name].search(buffer, self._searched)
+                end, is_own = found
+                if not is_own:
+                    self._refused = "an unterminated comment or CDATA section"
+                    return end
+                self._searched, self._until = end, None
+            match = _INSIDE[self._name].search(buffer, self._searched, stop)
             if match is None:
-                self._searched = max(self._searched, len(buffer) - _LOOK_BACK)
+                self._searched = max(self._searched, stop - _LOOK_BACK)
                 return None
+            if match.lastindex == 1:
+                return match.end()
+            if match.lastindex == 2:
+                self._refused = "an <auth> without an end"
+                return match.end()
             self._searched = match.end()
-            if match[0] == b"<!--":
-                self._until, self._saw_end, self._look_back = _COMMENT_END, False, _LOOK_BACK
-            elif match[0] == b"<![CDATA[":
-                self._until, self._saw_end, self._look_back = _CDATA_END, False, _LOOK_BACK
-            else:
-                return match.end()
+            self._enter(_COMMENT if match[0] == b"<!--" else _CDATA)
 
-    def _end_of_start_tag(self, buffer: bytearray, end: int) -> int | None:
-        """Find where the tag at the front ends, quotes considered; None when it is not there or was found before."""
-        while self._tag_at and (match := _TAG_STEP.search(buffer, self._tag_at, end)):
-            if match[0] == b">":
-                self._tag_at = 0
-                return match.end()
-            quote = buffer.find(match[0], match.end(), end)
-            if quote < 0:
-                self._tag_at = match.start()
-                return None
-            self._tag_at = quote + 1
-        return None
-
-    def _give_up(self, buffer: bytearray, at: int, reason: str) -> Unreadable:
-        sample = bytes(buffer[: min(at, _SAMPLE)])
-        self._to_top()
-        self._refused = ""
-        self._drop(buffer, at)
-        return Unreadable(reason, sample)
+    def _end_of_tag(self, buffer: bytearray, stop: int) -> int:
+        """Find the ``>`` of the tag at the front, or a ``<`` that has no place in it; -1 when neither is there yet."""
+        while match := _TAG_STEP[self._quote].search(buffer, self._tag_at, stop):
+            if match[0] in (b"<", b">"):
+                return match.start()
+            self._quote = b"" if self._quote else match[0]
+            self._tag_at = match.end()
+        self._tag_at = max(self._tag_at, stop)
+        return -1
 
     def _oversize(self, buffer: bytearray) -> Unreadable:
         if self._first_limit is not None:
-            raise RemoteProtocolError(f"no valid event within the first {self._first_limit} bytes")
+            raise self._too_much()
+        self._to_top()
         self._state = _State.OVERSIZE
         self._refused = ""
-        self._searched = 0
-        return Unreadable(f"an event of over {self._limit} bytes", bytes(buffer[:_SAMPLE]))
+        return Unreadable(
+            f"an event of over {self._limit} bytes", self._sample(bytes(buffer[: min(self._limit, _SAMPLE)]))
+        )
 
-    def _skip_oversize(self, buffer: bytearray) -> bool:
-        match = _END[self._name].search(buffer)
+    def _skip_oversize(self, buffer: bytearray) -> _Step:
+        match = _OVER[self._name].search(buffer)
         if match is None:
             del buffer[: max(0, len(buffer) - _LOOK_BACK)]
-            return False
+            return None
         del buffer[: match.end()]
         self._to_top()
         return True
-
-
-def _may_be_empty(buffer: bytearray, end: int) -> bool:
-    """Guess from the first ``>`` whether the document's first tag is its last (``<event/>``); never wrongly no."""
-    at = buffer.find(b">", 1, end)
-    return buffer[at - 1] == 0x2F or bool((buffer.count(b'"', 0, at) | buffer.count(b"'", 0, at)) & 1)

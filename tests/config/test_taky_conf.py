@@ -33,6 +33,7 @@ multicast =
     239.2.3.1:6969:both
     224.10.10.1:17012:10.0.0.1
 chat_fallback = off
+tak_protocol = xml
 log_cot = log
 log_cot_bytes = 1 MiB
 log_cot_files = 3
@@ -52,6 +53,9 @@ cert = ssl/server.crt
 key = ssl/server.key
 key_pw = hush
 cert_db = ssl/cert-db.txt
+
+[tak_protocol]
+Fox 1 = auto
 
 [limits]
 max_connections = 20
@@ -152,6 +156,8 @@ class LoadTests(SynchronousTestCase):
                 max_persist_ttl=3600,
                 upload_path=Path("/srv/uploads"),
                 chat_fallback=False,
+                tak_protocol="xml",
+                tak_protocol_of={"fox 1": "auto"},
                 ssl=SslSettings(
                     enabled=True,
                     client_cert_required=False,
@@ -215,6 +221,8 @@ class LoadTests(SynchronousTestCase):
             ("cot_server", "udp_port", "x"),
             ("cot_server", "multicast", "10.0.0.1:1"),
             ("cot_server", "chat_fallback", "maybe"),
+            ("cot_server", "tak_protocol", "protobuf"),
+            ("tak_protocol", "fox", "2"),
             ("cot_server", "log_cot_bytes", "4095"),
             ("cot_server", "log_cot_bytes", "9999999999999"),
             ("cot_server", "log_cot_files", "0"),

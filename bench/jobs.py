@@ -1,0 +1,60 @@
+"""What one run is asked to do, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import channels
+from .crowd import Crowd
+from .events import XML
+from .tally import Tally
+
+Size = dict[str, float]
+"""How many, how long, how often; which names there are depends on the scenario."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scenario against one server that runs."""
+
+    scenario: str
+    size: Size
+    port: int
+    pid: int
+    """The server's."""
+    run: str
+    """See `events.mark`."""
+    certificates: str = ""
+    """Folder with keys; empty for plain TCP."""
+    exact: bool = True
+    """Whether events must arrive byte for byte as they were said."""
+
+    def crowd(self) -> Crowd:
+        """Make the clients' side."""
+        context = channels.client_context(Path(self.certificates)) if self.certificates else None
+        return Crowd(self.port, context, self.run, XML)
+
+    def count(self, name: str) -> int:
+        """Read a size that is a whole number."""
+        return int(self.size[name])
+
+
+@dataclass
+class Outcome:
+    """What was measured, and what was wrong."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def judge(self, job: Job, crowd: Crowd, tally: Tally | None = None) -> None:
+        """Note everything that should not have happened to clients that read."""
+        counts = {"disconnected": len(crowd.disconnected)}
+        if tally is not None:
+            for name in ("lost", "duplicated", "reordered", "unexpected", "altered"):
+                counts[name] = getattr(tally, name)
+        self.figures.update(counts)
+        self.wrong += [
+            f"{count} {name}" for name, count in counts.items() if count and (job.exact or name != "altered")
+        ]
+        self.wrong += crowd.disconnected[:3]

@@ -1,0 +1,185 @@
+"""The servers that are measured: start them on a free loopback port with data of their own, and stop them again."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .channels import HOST
+
+TAKY = ("setuptools<80", "taky==0.10")  # taky's Flask wants a pkg_resources that later ones have no more
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+PORTS = range(20_000, 30_000)
+"""Below those that the kernel gives to clients."""
+LOG_LINES = 15
+
+
+class ServerFailed(Exception):
+    """A server could not be had; the text says why."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server that can be started: this one, another checkout of it, or taky."""
+
+    name: str
+    checkout: Path | None = None
+    """Where ours is; None for taky."""
+    taky: Path | None = None
+    """Where taky's program is."""
+    options: tuple[str, ...] = ()
+    """More of our command line."""
+
+    @property
+    def is_taky(self) -> bool:
+        """Whether it is taky."""
+        return self.taky is not None
+
+    def command(self, folder: Path, port: int, certificates: Path | None) -> list[str]:
+        """Make the command line for one door; writes a configuration file if that takes one."""
+        if self.taky is not None:
+            return [str(self.taky), "-c", str(_taky_conf(folder, port, certificates))]
+        door = f"tcp:{port}:interface={HOST}"
+        if certificates is not None:
+            keys = (("privateKey", "server.key"), ("certKey", "server.crt"), ("caCerts", "ca.crt"))
+            files = "".join(f":{key}={_escaped(certificates / file)}" for key, file in keys)
+            door = f"ssl:{port}:interface={HOST}{files}"
+        return [
+            *(sys.executable, "-m", "taky_twisted.cli.taky"),
+            *(f"--data-dir={folder / 'data'}", f"--cot-endpoint={door}", *self.options),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """Make the environment in which Python finds the right checkout first."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
+        if self.checkout is not None:
+            environment["PYTHONPATH"] = str(self.checkout)
+        return environment
+
+
+@dataclass
+class Server:
+    """A process that we started."""
+
+    side: Side
+    folder: Path
+    certificates: Path | None = None
+    port: int = 0
+    startup_seconds: float = 0.0
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 if it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
+    def start(self) -> None:
+        """Start it and wait until it accepts a connection.
+
+        Raises:
+            ServerFailed: it ended, or did not listen in time.
+        """
+        self.folder.mkdir(exist_ok=True)
+        self.port = free_port()
+        begin = time.monotonic()
+        with (self.folder / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.side.command(self.folder, self.port, self.certificates),
+                cwd=self.folder,
+                env=self.side.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        while time.monotonic() - begin < START_SECONDS:
+            if self._process.poll() is not None:
+                raise ServerFailed(f"{self.side.name} ended with status {self._process.returncode}:\n{self.log()}")
+            try:
+                socket.create_connection((HOST, self.port), 1).close()
+            except OSError:
+                time.sleep(0.005)
+                continue
+            self.startup_seconds = time.monotonic() - begin
+            return
+        self.stop()
+        raise ServerFailed(f"{self.side.name} did not listen within {START_SECONDS:g} s:\n{self.log()}")
+
+    def stop(self) -> None:
+        """End it, at last by force."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def log(self) -> str:
+        """Read the last lines that it logged."""
+        lines = (self.folder / "log.txt").read_text("utf-8", "replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
+
+
+def free_port() -> int:
+    """Find a loopback port that nobody has."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise ServerFailed("no free port on the loopback address")
+
+
+def install_taky(cache: Path) -> Path:
+    """Install taky into an environment of its own, unless it is there; where its program is.
+
+    Raises:
+        ServerFailed: pip cannot.
+    """
+    program = cache / "taky-0.10" / "bin" / "taky"
+    if not program.exists():
+        folder = program.parent.parent
+        python = folder / "bin" / "python"
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *TAKY]
+        for command in ([sys.executable, "-m", "venv", str(folder)], install):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if done.returncode:
+                raise ServerFailed(f"taky cannot be installed: {' '.join(command)} says\n{done.stdout}")
+    return program
+
+
+def _taky_conf(folder: Path, port: int, certificates: Path | None) -> Path:
+    ssl = f"""
+enabled = true
+client_cert_required = true
+ca = {certificates}/ca.crt
+cert = {certificates}/server.crt
+key = {certificates}/server.key
+cert_db = {folder}/cert-db.txt"""
+    path = folder / "taky.conf"
+    path.write_text(
+        f"""[taky]
+bind_ip = {HOST}
+root_dir = {folder}
+[cot_server]
+port = {port}
+[ssl]{ssl if certificates is not None else ""}
+"""
+    )
+    return path
+
+
+def _escaped(path: Path) -> str:
+    """Spell a file name for an endpoint string."""
+    return str(path).replace("\\", "\\\\").replace(":", "\\:")

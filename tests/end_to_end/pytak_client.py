@@ -1,0 +1,46 @@
+"""A PyTAK client for tests: it says what it reads on stdin, and prints what it hears; one JSON string a line each.
+
+Run it with PyTAK's settings as one JSON object in the first argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from configparser import ConfigParser
+
+import pytak
+
+
+class Speaker(pytak.QueueWorker):  # type: ignore[misc]  # PyTAK has no types
+    """Send what is read."""
+
+    async def run(self, _: int = -1) -> None:
+        reader = asyncio.StreamReader(limit=1 << 20)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            await self.put_queue(json.loads(line).encode())
+
+
+class Listener(pytak.QueueWorker):  # type: ignore[misc]
+    """Print what is heard."""
+
+    async def run(self, _: int = -1) -> None:
+        while True:
+            print(json.dumps((await self.queue.get()).decode()), flush=True)
+
+
+async def main() -> None:
+    """Run until the connection ends."""
+    config = ConfigParser()
+    config["client"] = json.loads(sys.argv[1])
+    tool = pytak.CLITool(config["client"])
+    await tool.setup()
+    tool.add_tasks({Speaker(tool.tx_queue, config["client"]), Listener(tool.rx_queue, config["client"])})
+    await tool.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

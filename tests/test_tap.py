@@ -1,0 +1,482 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+from twisted.logger import LogLevel
+from twisted.plugins.taky_plugin import taky as service_maker
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from taky_twisted import __version__, logs, tap
+from taky_twisted.config import Settings
+from taky_twisted.config.limits import LIMITS, Limits
+from taky_twisted.server import CannotStart, Server
+from taky_twisted.streaming.datagrams import CoTDatagrams, CoTMulticast
+from taky_twisted.streaming.factory import CoTFactory
+from taky_twisted.streaming.transport import EagerServer
+from taky_twisted.tap import Options, makeService
+from tests.fakes import LogLines
+from tests.pki import PKI
+from tests.test_doors import OpenPort
+
+
+class TapTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.addCleanup(logs.set_level, "info")
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        before = Path.cwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.folder)
+
+    def conf(self, text: str = "") -> str:
+        """Write a taky.conf; return the option that names it."""
+        (self.folder / "site.conf").write_text(text)
+        return f"--config={self.folder / 'site.conf'}"
+
+    def options(self, *arguments: str, conf: str = "") -> Options:
+        """Read a command line."""
+        options = Options()
+        options.parseOptions([self.conf(conf), *arguments])
+        return options
+
+    def settings(self, *arguments: str, conf: str = "") -> Settings:
+        """Read a command line; return what it means."""
+        return self.options(*arguments, conf=conf).settings
+
+    def refused(self, *arguments: str, conf: str = "") -> str:
+        """Read a command line that cannot be used; return the one line for the operator."""
+        with self.assertRaises(SystemExit) as end:
+            self.options(*arguments, conf=conf)
+        return self.one_line(end.exception)
+
+    def one_line(self, end: SystemExit) -> str:
+        """Check that a program ends with status 1 and one line; return that."""
+        text = end.code
+        assert isinstance(text, str), f"exit status {text!r} without a text"
+        self.assertTrue(text.startswith("taky: "), text)
+        self.assertNotIn("\n", text)
+        return text
+
+
+class OptionsTests(TapTestCase):
+    def test_every_option(self) -> None:
+        """Every option is understood and ends up where it belongs."""
+        settings = self.settings(
+            "--data-dir=data",
+            "--store=memory:",
+            "--hostname=tak.example",
+            "--public-ip=203.0.113.5",
+            "--node-id=NODE-1",
+            "--udp-port=8087",
+            "--cot-endpoint=tcp:1",
+            "--cot-endpoint=tcp:2",
+            "--monitor-endpoint=tcp:3",
+            "--monitor-endpoint=tcp:4",
+            "--multicast=239.2.3.1:6969",
+            "--multicast=239.2.3.2:6969:127.0.0.1:both",
+            "--log-level=warning",
+        )
+        self.assertEqual(settings.data_dir, Path("data"))
+        self.assertEqual((settings.store, settings.hostname), ("memory:", "tak.example"))
+        self.assertEqual((settings.public_ip, settings.node_id, settings.udp_port), ("203.0.113.5", "NODE-1", 8087))
+        self.assertEqual(settings.cot_doors(), ("tcp:1", "tcp:2"))
+        self.assertEqual(settings.monitor_doors(), ("tcp:3", "tcp:4"))
+        self.assertEqual(
+            [(spec.group, spec.direction) for spec in settings.multicast], [("239.2.3.1", "in"), ("239.2.3.2", "both")]
+        )
+
+    def test_short_options(self) -> None:
+        """The short spellings of taky are understood."""
+        options = Options()
+        options.parseOptions(["-c", self.conf("[taky]\nhostname = short.example\n")[len("--config=") :], "-l", "debug"])
+        self.assertEqual((options.settings.hostname, options["log-level"]), ("short.example", "debug"))
+
+    def test_every_limit(self) -> None:
+        """Every limit is an option, spelled with hyphens."""
+        for field in fields(Limits):
+            low = LIMITS[field.name].low
+            other = LIMITS[field.name].default + (1 if LIMITS[field.name].default < LIMITS[field.name].high else -1)
+            arguments = [
+                f"--{field.name.replace('_', '-')}={other:g}"
+                if other < 1e6
+                else f"--{field.name.replace('_', '-')}={int(other)}"
+            ]
+            if field.name == "max_event_to_client":
+                arguments.append("--outbox-bytes=2M")
+            if field.name == "max_unidentified_bytes":
+                arguments.append("--max-event-bytes=9M")
+            self.assertEqual(getattr(self.settings(*arguments).limits, field.name), other, field.name)
+            self.assertGreaterEqual(other, low)
+
+    def test_bad_values(self) -> None:
+        """A bad value of any option is one line: the option, the value, and what is allowed."""
+        for argument, words in (
+            ("--store=redis:6379", "Redis is not supported yet"),
+            ("--store=nothing", "allowed: memory: or sqlite:PATH"),
+            ("--hostname=tak server", "allowed: letters"),
+            ("--public-ip=?", "allowed: letters"),
+            ("--node-id=<1>", "allowed: 1 to 64 letters"),
+            ("--udp-port=0", "allowed: a whole number from 1 to 65535"),
+            ("--udp-port=http", "allowed: a whole number from 1 to 65535"),
+            ("--multicast=10.0.0.1:6969", "not an IPv4 multicast address"),
+            ("--multicast=239.2.3.1", "allowed: GROUP:PORT"),
+            ("--log-level=loud", "allowed: debug, info"),
+            *((f"--{name.replace('_', '-')}=x", "allowed: ") for name in LIMITS if LIMITS[name].unit != "bytes"),
+            *((f"--{name.replace('_', '-')}=x", "not a size") for name in LIMITS if LIMITS[name].unit == "bytes"),
+        ):
+            text = self.refused(argument)
+            self.assertIn(words, text)
+            self.assertIn(argument.partition("=")[2], text)
+            self.assertIn(argument.partition("=")[0], text)
+
+    def test_bad_command_lines(self) -> None:
+        """So is an option that there is not, one without its value, and a word that is no option."""
+        self.assertIn("no-such-option", self.refused("--no-such-option"))
+        self.assertIn("data-dir", self.refused("--data-dir"))
+        self.assertIn("--help lists the options", self.refused("stray"))
+
+    def test_bad_combinations(self) -> None:
+        """So are values that contradict each other."""
+        self.assertIn("outbox_bytes", self.refused("--outbox-bytes=2048", "--max-event-to-client=4096"))
+        self.assertIn("named twice", self.refused("--multicast=239.2.3.1:6969", "--multicast=239.2.3.1:6969:out"))
+
+    def test_bad_files(self) -> None:
+        """So is anything wrong with taky.conf, with the file's name in it."""
+        for conf, words in (
+            ("[taky]\nhostnam = x\n", "hostnam"),
+            ("[nothing]\n", "nothing"),
+            ("[cot_server]\nport = http\n", "port"),
+            ("[cot_server]\nport = 8087\nendpoints = tcp:8088\n", "cannot stand beside"),
+            ("[taky]\nredis = true\n", "Redis is not supported yet"),
+            ("[limits]\nmax_connections = many\n", "max_connections"),
+        ):
+            text = self.refused(conf=conf)
+            self.assertIn("site.conf", text)
+            self.assertIn(words, text)
+        with self.assertRaises(SystemExit) as end:
+            Options().parseOptions(["--config=missing.conf"])
+        self.assertIn("missing.conf: there is no such file", self.one_line(end.exception))
+
+    def test_default_doors(self) -> None:
+        """TCP port 8087 is served only if no door of any kind is named."""
+        self.assertEqual(self.settings().cot_doors(), ("tcp:8087",))
+        self.assertEqual(self.settings("--cot-endpoint=tcp:1").cot_doors(), ("tcp:1",))
+        for argument in ("--monitor-endpoint=tcp:1", "--udp-port=1", "--multicast=239.2.3.1:6969"):
+            self.assertEqual(self.settings(argument).cot_doors(), ())
+        self.assertEqual(self.settings("--udp-port=1", conf="[cot_server]\nport = 9000\n").cot_doors(), ("tcp:9000",))
+
+    def test_command_line_first(self) -> None:
+        """The command line replaces what the file says for the same thing; the rest of the file counts."""
+        conf = (
+            "[taky]\nhostname = file.example\nnode_id = FILE\nstore = memory:\n"
+            "[cot_server]\nendpoints =\n tcp:1\n tcp:2\nmonitor_endpoints = tcp:3\nudp_port = 4\n"
+            "multicast = 239.2.3.1:6969\n[limits]\nmax_connections = 5\nmax_per_address = 6\n"
+        )
+        settings = self.settings(
+            "--hostname=line.example",
+            "--cot-endpoint=tcp:7",
+            "--multicast=239.9.9.9:6969",
+            "--max-connections=8",
+            conf=conf,
+        )
+        self.assertEqual((settings.hostname, settings.node_id, settings.store), ("line.example", "FILE", "memory:"))
+        self.assertEqual((settings.cot_doors(), settings.monitor_doors()), (("tcp:7",), ("tcp:3",)))
+        self.assertEqual((settings.udp_port, [spec.group for spec in settings.multicast]), (4, ["239.9.9.9"]))
+        self.assertEqual((settings.limits.max_connections, settings.limits.max_per_address), (8, 6))
+
+    def test_port_replaced(self) -> None:
+        """An endpoint on the command line replaces the file's port."""
+        self.assertEqual(
+            self.settings("--cot-endpoint=tcp:7", conf="[cot_server]\nport = 9000\n").cot_doors(), ("tcp:7",)
+        )
+
+    def test_file_beside_us(self) -> None:
+        """Without --config the taky.conf of the working directory counts."""
+        (self.folder / "taky.conf").write_text("[taky]\nhostname = beside.example\n")
+        options = Options()
+        options.parseOptions([])
+        self.assertEqual(options.settings.hostname, "beside.example")
+
+    def test_log_level(self) -> None:
+        """The level counts for everything that is logged from then on."""
+        lines = LogLines(self)
+        self.options("--log-level=error")
+        tap.log.warn("not seen")
+        tap.log.error("seen")
+        self.assertEqual(lines(), ["seen"])
+
+    def printed(self, *arguments: str) -> str:
+        """Read a command line that ends the program with success; return what it printed."""
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), self.assertRaises(SystemExit) as end:
+            Options().parseOptions(arguments)
+        self.assertIn(end.exception.code, (None, 0))
+        return output.getvalue()
+
+    def test_version(self) -> None:
+        """--version is ours."""
+        self.assertEqual(self.printed("--version"), f"taky_twisted {__version__}\n")
+
+    def test_help(self) -> None:
+        """--help shows every limit with its unit and its default."""
+        text = " ".join(self.printed("--help").split())
+        self.assertIn("--max-connections= [connections] A further connection is closed", text)
+        self.assertIn("[default: 10000]", text)
+        for name in LIMITS:
+            self.assertIn(f"--{name.replace('_', '-')}=", text)
+
+
+class WarningTests(SynchronousTestCase):
+    """Who may come in without a certificate is said where that is everybody."""
+
+    def setUp(self) -> None:
+        self.log = LogLines(self)
+        self.pki = PKI(self.mktemp())
+
+    def warnings(self, address: IAddress, client_cert: str = "") -> list[str]:
+        """Open a door; read the warnings."""
+        tls = None
+        if client_cert:
+            from taky_twisted.endpoints import server_endpoint
+
+            tls = server_endpoint(reactor, self.pki.endpoint(clientCert=client_cert)).tls  # type: ignore[attr-defined]
+        before = len(self.log(LogLevel.warn))
+        tap._listening("tcp:8087", tls, OpenPort(address))
+        return self.log(LogLevel.warn)[before:]
+
+    def test_open_to_all(self) -> None:
+        """A door without client certificates beyond loopback is warned of, with its address."""
+        for address, shown in (
+            (IPv4Address("TCP", "0.0.0.0", 8087), "this machine"),
+            (IPv6Address("TCP", "::", 8087), "this machine"),
+            (IPv4Address("TCP", "192.0.2.1", 8087), "192.0.2.1"),
+            (IPv6Address("TCP", "fe80::1%eth0", 8087), "fe80::1%eth0"),
+        ):
+            for client_cert in ("", "optional", "none"):
+                (line,) = self.warnings(address, client_cert)
+                self.assertTrue(
+                    line.startswith(f"anybody who reaches {shown} can connect to tcp:8087 without a certificate"), line
+                )
+
+    def test_no_warning(self) -> None:
+        """Not with client certificates, nor on loopback, nor on a unix socket."""
+        self.assertEqual(self.warnings(IPv4Address("TCP", "0.0.0.0", 8087), "required"), [])
+        for address in (
+            IPv4Address("TCP", "127.0.0.1", 8087),
+            IPv6Address("TCP", "::1", 8087),
+            UNIXAddress("/run/taky.sock"),
+        ):
+            self.assertEqual(self.warnings(address), [])
+
+
+class MakeServiceTests(TapTestCase):
+    """From options to a service, without starting it."""
+
+    def make(self, *arguments: str, conf: str = "") -> Server:
+        """Make a server that is not started."""
+        service = makeService(self.options(f"--data-dir={self.folder}/data", *arguments, conf=conf))
+        assert isinstance(service, Server)
+        return service
+
+    def cannot(self, *arguments: str, conf: str = "") -> str:
+        """Fail to make a server; return the one line for the operator."""
+        with self.assertRaises(SystemExit) as end:
+            self.make(*arguments, conf=conf)
+        return self.one_line(end.exception)
+
+    def factories(self, server: Server) -> Iterator[CoTFactory]:
+        """Go through the stream doors."""
+        for door in server.doors._doors:
+            assert isinstance(door.factory, CoTFactory)
+            yield door.factory
+
+    def test_plugin(self) -> None:
+        """What twistd loads is this."""
+        self.assertIs(service_maker.options, Options)
+        self.assertIs(service_maker.makeService, makeService)
+        self.assertTrue(IService.providedBy(self.make("--store=memory:")))
+
+    def test_touches_nothing(self) -> None:
+        """Making a server opens no port and makes no folder."""
+        server = self.make()
+        self.assertEqual(server.doors.ports, [])
+        self.assertFalse((self.folder / "data").exists())
+
+    def test_doors(self) -> None:
+        """Every endpoint becomes a door, whose name in the log has no secrets."""
+        pki = PKI(self.folder / "pki")
+        server = self.make(
+            "--cot-endpoint=tcp:8087:interface=127.0.0.1",
+            f"--cot-endpoint={pki.endpoint('ssl:8089', keyPassword='secret')}",
+            "--monitor-endpoint=tcp:8090",
+            f"--monitor-endpoint={pki.endpoint('ssl:8091')}",
+        )
+        self.assertEqual(
+            [(door.what, door.name) for door in server.doors._doors],
+            [("CoT", "tcp:8087"), ("CoT", "ssl:8089"), ("monitor", "tcp:8090"), ("monitor", "ssl:8091")],
+        )
+        factories = list(self.factories(server))
+        self.assertEqual([factory.monitor for factory in factories], [False, False, True, True])
+        self.assertEqual([factory._tls for factory in factories], [False, True, False, True])
+        self.assertEqual([tls.settings.client_cert for tls in server._reloading._tls], ["required", "required"])
+
+    def test_site(self) -> None:
+        """In a taky site ssl:PORT is enough: the rest comes from [ssl], also for the monitor."""
+        pki = PKI(self.folder / "pki")
+        conf = (
+            f"[ssl]\nenabled = true\nca = {pki.ca_path}\ncert = {pki.certificate_path}\nkey = {pki.key_path}\n"
+            f"cert_db = {pki.register_path}\n"
+        )
+        for arguments in ((), ("--cot-endpoint=ssl:8090",), ("--cot-endpoint=tcp:1", "--monitor-endpoint=SSL:8090")):
+            server = self.make(*arguments, conf=conf)
+            (tls,) = server._reloading._tls
+            assert tls.settings.register is not None
+            self.assertEqual(len(tls.settings.register), 1)
+        (door,) = self.make(conf=conf).doors._doors
+        self.assertEqual(door.name, "ssl:8089")
+        without = self.make(conf=conf.replace(f"cert_db = {pki.register_path}", "cert_db ="))
+        self.assertIsNone(without._reloading._tls[0].settings.register)
+
+    def test_no_client_certificates(self) -> None:
+        """With taky's ``client_cert_required = false`` a client is asked for a certificate and taken without."""
+        pki = PKI(self.folder / "pki")
+        conf = (
+            f"[ssl]\nenabled = true\nclient_cert_required = false\nca = {pki.ca_path}\n"
+            f"cert = {pki.certificate_path}\nkey = {pki.key_path}\n"
+        )
+        (tls,) = self.make(conf=conf)._reloading._tls
+        self.assertEqual(tls.settings.client_cert, "optional")
+
+    def test_plain_doors_need_no_certificates(self) -> None:
+        """Without a TLS door nobody looks for keys."""
+        conf = "[ssl]\nca =\ncert = /nowhere/server.crt\nkey =\n"
+        self.assertEqual(self.make(conf=conf)._reloading._tls, [])
+
+    def test_recorder(self) -> None:
+        """With log_cot everything heard is written down, without it nothing is."""
+        conf = f"[cot_server]\nlog_cot = {self.folder}/log\n"
+        (factory,) = self.factories(self.make(conf=conf))
+        self.assertIsNotNone(factory.recorder)
+        (factory,) = self.factories(self.make())
+        self.assertIsNone(factory.recorder)
+
+    def test_warnings(self) -> None:
+        """What the file should say otherwise is in the log."""
+        lines = LogLines(self)
+        self.make(conf="[cot_server]\nmon_ip = 127.0.0.1\n")
+        (line,) = lines(LogLevel.warn)
+        self.assertIn("mon_ip is ignored", line)
+
+    def test_bad_endpoints(self) -> None:
+        """An endpoint that cannot be used is one line."""
+        self.assertIn("endpoint tcp:", self.cannot("--cot-endpoint=tcp:http"))
+        self.assertIn("unknown key", self.cannot("--monitor-endpoint=tcp:1:interfac=127.0.0.1"))
+        pki = PKI(self.folder / "pki")
+        text = self.cannot(f"--cot-endpoint={pki.endpoint('ssl:8089', privateKey='/nowhere/key')}")
+        self.assertIn("privateKey /nowhere/key cannot be read: No such file or directory", text)
+        text = self.cannot("--cot-endpoint=ssl:8089")
+        self.assertIn("[ssl]", text)
+
+    def test_bad_register(self) -> None:
+        """A certificate register that cannot be read is one line."""
+        (self.folder / "register").mkdir()
+        text = self.cannot("--cot-endpoint=ssl:8089", conf=f"[ssl]\ncert_db = {self.folder}/register\n")
+        self.assertIn("certificate register", text)
+
+
+class RunningTests(TestCase):
+    """The whole, with real ports on loopback."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.log = LogLines(self)
+        self.addCleanup(logs.set_level, "info")
+
+    def server(self, *arguments: str) -> Server:
+        """Make a server."""
+        (self.folder.parent / "empty.conf").write_text("")
+        options = Options()
+        options.parseOptions(
+            [f"--config={self.folder.parent}/empty.conf", f"--data-dir={self.folder}", "--store=memory:", *arguments]
+        )
+        server = makeService(options)
+        assert isinstance(server, Server)
+        return server
+
+    def start(self, *arguments: str) -> Server:
+        """Start a server that is stopped when the test ends."""
+        server = self.server(*arguments)
+        server.privilegedStartService()
+        server.startService()
+        self.addCleanup(server.stopService)
+        return server
+
+    def free_port(self) -> int:
+        """Find a UDP port where nobody listens."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        return port
+
+    def test_ports(self) -> None:
+        """Streams, datagrams and groups are open at once, each with a line; TCP connections write eagerly."""
+        group = self.free_port()
+        server = self.start(
+            "--cot-endpoint=tcp:0:interface=127.0.0.1",
+            "--monitor-endpoint=tcp:0:interface=127.0.0.1",
+            f"--multicast=239.255.77.1:{group}:127.0.0.1:both",
+        )
+        first, second, multicast = server.doors.ports
+        self.assertIs(first.transport, EagerServer)  # type: ignore[attr-defined]
+        self.assertIs(second.transport, EagerServer)  # type: ignore[attr-defined]
+        self.assertIsInstance(multicast.protocol, CoTMulticast)  # type: ignore[attr-defined]
+        text = "\n".join(self.log(LogLevel.info))
+        self.assertIn(f"CoT door tcp:0 is open on 127.0.0.1 port {_port(first)}", text)
+        self.assertIn(f"monitor door tcp:0 is open on 127.0.0.1 port {_port(second)}", text)
+        self.assertIn(f"multicast 239.255.77.1:{group} is joined (both)", text)
+        self.assertEqual(self.log(LogLevel.warn), [])
+
+    def test_udp(self) -> None:
+        """The UDP port listens where bind_ip says."""
+        port = self.free_port()
+        (self.folder.parent / "udp.conf").write_text("[taky]\nbind_ip = 127.0.0.1\n")
+        server = self.start(f"--udp-port={port}", f"--config={self.folder.parent}/udp.conf")
+        (udp,) = server.doors.ports
+        self.assertIsInstance(udp.protocol, CoTDatagrams)  # type: ignore[attr-defined]
+        self.assertEqual(udp.getHost(), IPv4Address("UDP", "127.0.0.1", port))
+
+    def test_no_such_interface(self) -> None:
+        """A group on an interface that this machine does not have stops the start with one line."""
+        server = self.server(f"--multicast=239.255.77.1:{self.free_port()}:203.0.113.9:both")
+        with self.assertRaises(CannotStart) as end:
+            server.privilegedStartService()
+        self.assertIn("cannot open the UDP door on 239.255.77.1 port", str(end.exception.code))
+
+    def test_unix(self) -> None:
+        """A unix socket serves local processes."""
+        folder = tempfile.mkdtemp()  # a short path: the system allows 107 bytes
+        self.addCleanup(shutil.rmtree, folder)
+        path = f"{folder}/cot"
+        server = self.start(f"--cot-endpoint=unix:{path}")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+        (port,) = server.doors.ports
+        self.assertIsNot(port.transport, EagerServer)  # type: ignore[attr-defined]
+
+
+def _port(port: Any) -> int:
+    number: int = port.getHost().port
+    return number

@@ -178,7 +178,17 @@ def _stream_doors(
     for name, monitor in wanted:
         endpoint, shown = server_endpoint(reactor, name, defaults), _shown(name)
         tls = getattr(endpoint, "tls", None)
-        factory = CoTFactory(reactor, router, connections, shown, tls is not None, monitor, recorder)
+        factory = CoTFactory(
+            reactor,
+            router,
+            connections,
+            shown,
+            tls is not None,
+            monitor,
+            recorder,
+            settings.tak_protocol,
+            settings.tak_protocol_of,
+        )
         yield Door(shown, "monitor" if monitor else "CoT", endpoint, factory, partial(_listening, shown, tls))
 
 

@@ -158,11 +158,12 @@ class Client:
         self._site.turn()
 
     def heard(self) -> list[Event]:
-        """Read what came since the last time, as a strict client does: prolog, event, prolog, event."""
+        """Read what came since the last time, as a strict XML client does; it knows no other offer."""
         wire, self.transport.written = bytes(self.transport.written), bytearray()
         documents = wire.split(PROLOG)
         assert documents[0] == b"", documents[0]
-        return [decode(document) for document in documents[1:]]
+        events = [decode(document) for document in documents[1:]]
+        return [event for event in events if event.type != "t-x-takp-v"]
 
     def uids(self) -> list[str]:
         """Read the uids of what came since the last time."""

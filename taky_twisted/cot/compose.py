@@ -118,8 +118,18 @@ def _place_for_tags(xml: bytes) -> tuple[str, int]:
 
 
 def document(event: Event) -> ElementTree.Element:
-    """Read an event's elements, for the few that are looked into: filters and requests to the server."""
-    return ElementTree.fromstring(event.xml)
+    """Read an event's elements, for the few that are looked into: filters and requests to the server.
+
+    Names are qualified names as they are spelled: CoT has no namespaces, and clients do not always declare theirs.
+    """
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate("UTF-8")
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.Parse(event.xml, True)
+    return builder.close()
 
 
 def _with_root(event: Event, values: dict[bytes, str | None], copy: Event) -> Event:

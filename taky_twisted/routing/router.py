@@ -23,6 +23,7 @@ from taky_twisted.logs import Logger
 from .audience import Audience, Audiences
 from .contacts import Contact, Contacts
 from .emergencies import Alert, Emergencies
+from .filters import Filter
 from .missed_chat import MissedChats
 from .outbox import Replay
 from .records import Groups, Kept
@@ -148,11 +149,12 @@ class Router:
         """Make a place for somebody who speaks but never hears: the senders on a UDP or multicast port."""
         return Subscription(self, principal, sink, peer, from_server=True)
 
-    def rejoin(self, subscription: Subscription) -> None:
-        """Place a subscription anew, after its filter changed."""
+    def rejoin(self, subscription: Subscription, wanted: Filter | None) -> None:
+        """Give a subscription another filter, for what is said from now on."""
         if subscription.audience is not None:
             subscription.audience.flush()
             self.audiences.leave(subscription)
+            subscription.filter = wanted
             self.audiences.join(subscription)
 
     def left(self, subscription: Subscription, clean: bool) -> None:

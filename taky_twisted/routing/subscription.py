@@ -163,5 +163,4 @@ class Subscription:
         filters = [*self._xpaths.values()]
         if self._area is not None:
             filters.append(self._area)
-        self.filter = (lambda event: all(wanted(event) for wanted in filters)) if filters else None
-        self._router.rejoin(self)
+        self._router.rejoin(self, (lambda event: all(wanted(event) for wanted in filters)) if filters else None)

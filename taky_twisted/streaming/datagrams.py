@@ -83,6 +83,8 @@ class CoTDatagrams(DatagramProtocol):
         sender = f"{addr[0]} at {self._door}"
         try:
             event = read_datagram(datagram)
+            if event is None:
+                return
         except MalformedEvent as error:
             self._notices.say("a datagram from {sender} is not passed on: {reason}", sender=sender, reason=str(error))
             if self._recorder is not None:
@@ -187,12 +189,20 @@ class CoTMulticast(CoTDatagrams):
                 self._notices.say("{door} did not take {uid}: {reason}", door=self._door, uid=event.uid, reason=error)
 
 
-def read_datagram(datagram: bytes) -> Event:
-    """Read the one event in a datagram.
+def read_datagram(datagram: bytes) -> Event | None:
+    """Read the one event in a datagram, XML or protobuf with a mesh header.
+
+    Returns:
+        The event, or None for a message between the members of a mesh, which is not for us.
 
     Raises:
-        MalformedEvent: there is none.
+        MalformedEvent: there is no event in it.
     """
+    if datagram.startswith(b"\xbf"):
+        from taky_twisted.takproto.protobuf import decode as decode_protobuf
+        from taky_twisted.takproto.protobuf_framing import read_mesh
+
+        return decode_protobuf(read_mesh(datagram))
     buffer = bytearray(datagram)
     try:
         frame = XMLFraming(MAX_DATAGRAM, MAX_DATAGRAM).next_frame(buffer)

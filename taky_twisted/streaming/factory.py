@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
 from taky_twisted.config.limits import Limits
+from taky_twisted.config.values import TakProtocol
 from taky_twisted.identity.principal import Principal
 from taky_twisted.routing.recorder import Recorder
 
@@ -33,6 +35,8 @@ class CoTFactory(Factory):
         tls: bool = False,
         monitor: bool = False,
         recorder: Recorder | None = None,
+        tak_protocol: TakProtocol = "auto",
+        tak_protocol_of: Mapping[str, TakProtocol] | None = None,
     ) -> None:
         """Describe a door.
 
@@ -44,12 +48,16 @@ class CoTFactory(Factory):
             tls: whether its connections begin with a TLS handshake.
             monitor: whether its connections hear everything.
             recorder: writes down what is heard, if that is wanted.
+            tak_protocol: whether clients are offered protobuf (``auto``).
+            tak_protocol_of: the same for single clients, by certificate name in lower case.
         """
         self.clock, self.connections, self.door, self.monitor = clock, connections, door, monitor
         self.limits: Limits = connections.limits
         self.recorder = recorder
         self._router = router
         self._tls = tls
+        self._tak_protocol = "xml" if monitor else tak_protocol
+        self._tak_protocol_of = {} if monitor else dict(tak_protocol_of or {})
 
     def admits(self, address: IAddress) -> bool:
         """Whether one more connection from there may be made; asked before TLS."""
@@ -65,6 +73,11 @@ class CoTFactory(Factory):
         if not self._tls and not self.admits(addr):
             return None
         return CoTProtocol(self, addr)
+
+    def offers_protobuf(self, principal: Principal) -> bool:
+        """Whether a client is offered protobuf."""
+        name = (principal.name or "").lower()
+        return self._tak_protocol_of.get(name, self._tak_protocol) == "auto"
 
     def subscribe(self, principal: Principal, connection: CoTProtocol) -> Subscription:
         """Give a connection its place in the router."""

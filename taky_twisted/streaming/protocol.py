@@ -22,7 +22,7 @@ from taky_twisted.identity.refusals import explain, looks_like_tls
 from taky_twisted.identity.transport import refusal_of
 from taky_twisted.routing.outbox import Outbox, OutboxOverflow, Replay
 from taky_twisted.takproto.batch import Batch
-from taky_twisted.takproto.connection import TAKConnection
+from taky_twisted.takproto.connection import Reply, TAKConnection
 from taky_twisted.takproto.errors import RemoteProtocolError
 from taky_twisted.takproto.framing import Unreadable
 
@@ -117,6 +117,8 @@ class CoTProtocol(Protocol):
                     subscription.publish(said)
                     if recorder is not None:
                         recorder.record(self._name(), said.xml)
+                elif isinstance(said, Reply):
+                    self._reply(said, now)
                 else:
                     self._unreadable(said)
                 if subscription.closed:
@@ -127,8 +129,6 @@ class CoTProtocol(Protocol):
         if self._counted_unidentified and subscription.primary is not None:
             self._counted_unidentified = False
             self.factory.connections.unidentified -= 1
-        if self._tak.replies:
-            self._reply(now)
         self._count(len(data), count, now)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -241,6 +241,8 @@ class CoTProtocol(Protocol):
     def _open(self, principal: Principal) -> None:
         self.transport.registerProducer(self, True)
         self._flowing = True
+        if self.factory.offers_protobuf(principal):
+            self.transport.write(self._tak.offer(self._clock.seconds()))
         self._subscription = self.factory.subscribe(principal, self)
         if self._counted_unidentified and self.factory.monitor:
             self._counted_unidentified = False
@@ -260,15 +262,13 @@ class CoTProtocol(Protocol):
         # TLS waits for the peer's goodbye, TCP for what the kernel does not take: a dead peer gives neither.
         self._later("lose", CLOSE_SECONDS, self.transport.abortConnection)
 
-    def _reply(self, now: float) -> None:
-        replies, self._tak.replies = self._tak.replies, []
-        if self._full_since is not None:
+    def _reply(self, reply: Reply, now: float) -> None:
+        if reply.optional and self._full_since is not None:
             # A full transport still takes one pong a second: the peer must not think us dead, nor fill our memory.
             if now - self._last_pong < 1:
                 return
-            del replies[1:]
-        self._last_pong = now
-        self.transport.write(self._tak.send(Batch(replies)))
+            self._last_pong = now
+        self.transport.write(reply.data)
 
     def _count(self, size: int, events: int, now: float) -> None:
         """Stop reading for a moment when the peer says more than it may in a second."""

@@ -3,6 +3,6 @@
 ::
 
     bytes -> TAKConnection.receive -> XMLFraming.next_frame -> cot.xmlcodec.decode -> Event
-                                   -> replies (pong), which the caller writes
+                                   -> Reply (pong, negotiation), which the caller writes at once
     Batch -> TAKConnection.send    -> bytes
 """

@@ -10,10 +10,12 @@ from taky_twisted.cot.event import Event
 class Batch:
     """Events in the order in which they were said; joined at most once, however many hear them."""
 
-    __slots__ = ("directed", "events", "xml")
+    __slots__ = ("directed", "events", "protobuf", "xml")
 
     xml: bytes
     """All of them as TAK protocol 0."""
+    protobuf: bytes
+    """All of them as frames of TAK protocol 1."""
 
     def __init__(self, events: Sequence[Event], directed: bool = False) -> None:
         """Take events.
@@ -27,11 +29,17 @@ class Batch:
 
     def __getattr__(self, name: str) -> bytes:
         # Only asked for what is not there yet: joining is done once, and looking it up costs nothing.
-        if name != "xml":
-            raise AttributeError(name)
         events = self.events
-        xml = self.xml = events[0].xml if len(events) == 1 else b"".join([event.xml for event in events])
-        return xml
+        if name == "xml":
+            xml = self.xml = events[0].xml if len(events) == 1 else b"".join([event.xml for event in events])
+            return xml
+        if name == "protobuf":
+            from .protobuf import payload_of  # only where somebody speaks it: it costs memory
+            from .protobuf_framing import frame
+
+            protobuf = self.protobuf = b"".join([frame(payload_of(event)) for event in events])
+            return protobuf
+        raise AttributeError(name)
 
     def __len__(self) -> int:
         """How many bytes this is on the wire, about."""

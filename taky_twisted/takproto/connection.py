@@ -1,8 +1,16 @@
-"""One TAK stream: bytes in, events out; batches in, bytes out. It answers what is between it and its peer."""
+"""One TAK stream: bytes in, events out; batches in, bytes out. It answers what is between it and its peer.
+
+A stream begins in XML (protocol version 0). If the server offers protobuf (version 1) and the peer asks for it, both
+directions change between two messages: the answer is the last XML, and whatever stands behind the peer's request is
+read as frames. A peer that begins with a frame is understood too, and goes on getting XML (PyTAK does that).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from taky_twisted.cot import compose, xmlcodec
 from taky_twisted.cot.errors import MalformedEvent
@@ -12,15 +20,32 @@ from taky_twisted.cot.types import PING
 from .batch import Batch
 from .errors import RemoteProtocolError
 from .framing import Unreadable, XMLFraming
+from .negotiation import REQUEST, Negotiation
+
+if TYPE_CHECKING:
+    from .protobuf_framing import ProtobufFraming
 
 MAX_ERRORS = 20
 """Unreadable documents one after the other before the stream is given up."""
+MAX_FRAME_ERRORS = 3
+"""The same for protobuf messages."""
+
+_MAGIC = 0xBF
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Bytes that the peer is owed at once, before anything else is written."""
+
+    data: bytes
+    optional: bool
+    """Whether it may be left out when the peer does not read: pongs, refusals."""
 
 
 class TAKConnection:
     """The server's end of one stream, without a socket.
 
-    Feed it with `receive`, which gives events and what was unreadable, in order; afterwards write `replies`. The
+    Feed it with `receive`, which gives events, what was unreadable, and what must be written at once, in order. The
     buffer stands above the framing, so that the framing can be changed between two messages.
     """
 
@@ -35,17 +60,31 @@ class TAKConnection:
             decode: reads XML documents; connections may share what it remembers.
         """
         self._decode = decode
+        self._limit, self._first_limit = max_event_bytes, first_bytes
         self._buffer = bytearray()
-        self._framing = XMLFraming(max_event_bytes, first_bytes)
-        self._errors = 0
-        self.replies: list[Event] = []
-        """What the peer is owed at once: pongs. The caller sends and clears it."""
+        self._framing: XMLFraming | ProtobufFraming = XMLFraming(max_event_bytes, first_bytes)
+        self._errors, self._max_errors = 0, MAX_ERRORS
+        self._negotiation = Negotiation()
+        self._begun = False
+        self._agreed = False
+        self._read: Callable[[bytes, float], Iterator[Event | Unreadable | Reply]] = self._read_xml
         self.pinged = False
         """Whether the peer has sent a ping: it expects to be answered, and to be closed when it falls silent."""
         self.spoke = False
         """Whether the peer has sent a valid event."""
+        self.send: Callable[[Batch], bytes] = attrgetter("xml")
+        """Spell a batch for this peer."""
 
-    def receive(self, data: bytes, now: float) -> Iterator[Event | Unreadable]:
+    @property
+    def protocol(self) -> str:
+        """How the peer is written to: ``xml`` or ``protobuf``."""
+        return "protobuf" if self._agreed else "xml"
+
+    def offer(self, now: float) -> bytes:
+        """Offer protobuf: bytes to be written at once, before any other event."""
+        return self.send(Batch((self._negotiation.offer(now),)))
+
+    def receive(self, data: bytes, now: float) -> Iterator[Event | Unreadable | Reply]:
         """Take bytes off the wire.
 
         Args:
@@ -56,19 +95,26 @@ class TAKConnection:
             RemoteProtocolError: the peer speaks no CoT; nothing more can come of it.
         """
         self._buffer += data
+        if not self._begun and self._buffer:
+            self._begun = True
+            if self._buffer[0] == _MAGIC:
+                self._read_frames(self._first_limit)
         while (frame := self._framing.next_frame(self._buffer)) is not None:
             if isinstance(frame, Unreadable):
                 yield self._unreadable(frame)
-            elif frame.startswith(b"<auth"):
-                continue  # no password is asked for here: what follows counts
             else:
-                yield from self._events(frame, now)
+                yield from self._read(frame, now)
 
-    def send(self, batch: Batch) -> bytes:
-        """Spell a batch for this peer."""
-        return batch.xml
+    def _read_frames(self, first_limit: int | None) -> None:
+        from .protobuf_framing import ProtobufFraming  # only where somebody speaks it: it costs memory
 
-    def _events(self, document: bytes, now: float) -> Iterator[Event | Unreadable]:
+        self._framing = ProtobufFraming(self._limit, first_limit)
+        self._read = self._read_protobuf
+        self._max_errors = MAX_FRAME_ERRORS
+
+    def _read_xml(self, document: bytes, now: float) -> Iterator[Event | Unreadable | Reply]:
+        if document.startswith(b"<auth"):
+            return  # no password is asked for here: what follows counts
         try:
             event = self._decode(document)
         except MalformedEvent as error:
@@ -76,20 +122,50 @@ class TAKConnection:
             rest = document.rfind(b"<event ", 1)
             yield self._unreadable(Unreadable(str(error), document if rest < 0 else document[:rest]))
             if rest >= 0:
-                yield from self._events(document[rest:], now)
+                yield from self._read_xml(document[rest:], now)
             return
+        yield from self._heard(event, now)
+
+    def _read_protobuf(self, payload: bytes, now: float) -> Iterator[Event | Unreadable | Reply]:
+        from .protobuf import decode
+
+        try:
+            event = decode(payload, self._decode)
+        except MalformedEvent as error:
+            yield self._unreadable(Unreadable(str(error), payload))
+            return
+        if event is not None:
+            yield from self._heard(event, now)
+
+    def _heard(self, event: Event, now: float) -> Iterator[Event | Reply]:
         self._errors = 0
         if not self.spoke:
             self.spoke = True
             self._framing.trust()
-        if event.type.lower() == PING:
+        type_ = event.type
+        if type_[:2] not in ("t-", "T-"):
+            yield event
+        elif type_.lower() == PING:
             self.pinged = True
-            self.replies.append(compose.pong(now))
+            yield Reply(self.send(Batch((compose.pong(now),))), optional=True)
+        elif type_.lower() == REQUEST:
+            yield self._answer(event, now)
         else:
             yield event
 
+    def _answer(self, request: Event, now: float) -> Reply:
+        answer, agreed = self._negotiation.answer(request, now)
+        reply = Reply(self.send(Batch((answer,))), optional=not agreed)
+        if agreed and not self._agreed:
+            self._agreed = True
+            self.send = attrgetter("protobuf")
+            self._read_frames(None)
+        return reply
+
     def _unreadable(self, problem: Unreadable) -> Unreadable:
         self._errors += 1
-        if self._errors >= MAX_ERRORS:
-            raise RemoteProtocolError(f"{MAX_ERRORS} unreadable events one after the other, the last: {problem.reason}")
+        if self._errors >= self._max_errors:
+            raise RemoteProtocolError(
+                f"{self._errors} unreadable events one after the other, the last: {problem.reason}"
+            )
         return problem

@@ -183,9 +183,11 @@ class LifecycleTests(ScenarioTests):
     def test_T40_control_messages_stay_here(self) -> None:
         """What is between a client and its server reaches nobody else, however it is spelled."""
         a, b, _ = self.three()
-        for type_ in ("t-x-c-m", "t-b", "t-b-a", "t-b-c", "t-b-q", "t-x-c-f", "t-x-c-i-d", "t-x-takp-q", "t-x-takp-v"):
+        for type_ in ("t-x-c-m", "t-b", "t-b-a", "t-b-c", "t-b-q", "t-x-c-f", "t-x-c-i-d", "t-x-takp-r", "t-x-takp-v"):
             a.say(control(type_), control(type_.upper()))
         self.assertEqual((a.types(), b.types()), ([], []))
+        a.say(control("t-x-takp-q"))
+        self.assertEqual((a.types(), b.types()), (["t-x-takp-r"], []), "refused: it asks for no version")
 
     def test_T41_incognito(self) -> None:
         """Who is incognito looks gone, is not shown to newcomers, can still write, and can come back."""

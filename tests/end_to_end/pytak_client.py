@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from configparser import ConfigParser
+from xml.sax.saxutils import quoteattr
 
 import pytak
 
@@ -29,7 +30,11 @@ class Listener(pytak.QueueWorker):  # type: ignore[misc]
 
     async def run(self, _: int = -1) -> None:
         while True:
-            print(json.dumps((await self.queue.get()).decode()), flush=True)
+            event = await self.queue.get()
+            if not isinstance(event, bytes):  # with TAK_PROTO=1 PyTAK hands out messages
+                said = event.cotEvent
+                event = f"<event uid={quoteattr(said.uid)} type={quoteattr(said.type)}/>".encode()
+            print(json.dumps(event.decode()), flush=True)
 
 
 async def main() -> None:

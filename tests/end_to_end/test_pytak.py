@@ -132,3 +132,19 @@ class PyTAKTests(SynchronousTestCase):
         self.server.start()
         self.plain("NEW").wait_for("MARK-1", "MARK-2")
         self.encrypted("NEW-TLS", self.pki.client).wait_for("MARK-1", "MARK-2")
+
+    def test_T16_T25_protobuf(self) -> None:
+        """A PyTAK client that sends protobuf and one that sends XML see each other."""
+        url = f"tcp://127.0.0.1:{self.server.port(0)}"
+        frames, plain = PyTAKClient(self, url, "FRAMES", TAK_PROTO="1"), self.plain("PLAIN")
+        frames.report()
+        (report,) = [event for event in plain.wait_for("FRAMES") if event.get("uid") == "FRAMES"]
+        group = report.find("detail/__group")
+        assert group is not None
+        self.assertEqual(group.attrib, {"role": "Team Member", "name": "Cyan"})
+        plain.report()
+        plain.say(marker("MARK-1", now=time.time()))
+        frames.wait_for("PLAIN", "MARK-1")
+        frames.say(chat("FRAMES", "for you", room="PLAIN", uids=("PLAIN",), marti=to("PLAIN"), now=time.time()))
+        (message,) = plain.wait_for("GeoChat.FRAMES.PLAIN.m-1")
+        self.assertEqual((message.findtext("detail/remarks"), message.find("detail/marti")), ("for you", None))

@@ -278,10 +278,17 @@ class Contacts:
                 )
 
     def visible(self, groups_out: Groups, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
-        """Go through what a newcomer is told: the report of whoever is there; of who left, also that it left."""
-        for contact in self._by_uid.values():
-            sa = contact.sa
-            if sa is None or groups_out.isdisjoint(contact.groups_in):
+        """Go through what a newcomer is told: the report of whoever is there; of who left, also that it left.
+
+        Whom it is told of is settled now; the report is the latest when it is asked for.
+        """
+        return self._visible(list(self._by_uid), groups_out, now)
+
+    def _visible(self, uids: list[str], groups_out: Groups, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
+        for uid in uids:
+            contact = self._by_uid.get(uid)
+            sa = contact.sa if contact is not None else None
+            if contact is None or sa is None or groups_out.isdisjoint(contact.groups_in):
                 continue
             if contact.present:
                 if now - contact.seen <= REPLAY_SECONDS and not contact.incognito:

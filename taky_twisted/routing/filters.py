@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 from lxml import etree
 
@@ -66,7 +66,7 @@ def area_filter(request: Event) -> AreaFilter | None:
     Raises:
         BadFilter: a box that is none.
     """
-    area = _request(request).find("detail/subscription/geospatialFilter")
+    area = document(request).find("detail/subscription/geospatialFilter")
     if area is None:
         return None
     boxes = area.findall("boundingBox")
@@ -95,7 +95,7 @@ def xpath_filter(request: Event) -> Filter | None:
     Raises:
         BadFilter: it asks for a connection to somewhere, or its XPath is not understood.
     """
-    root = _request(request)
+    root = document(request)
     subscription = root.find("detail/subscription")
     if subscription is None:
         raise BadFilter("no subscription in it")
@@ -115,10 +115,7 @@ def xpath_filter(request: Event) -> Filter | None:
         raise BadFilter(f"XPath {expression!r}: {error}") from error
 
     def wanted(event: Event) -> bool:
-        try:
-            root = document(event)
-        except ParseError:  # of its namespaces: TAK clients take them as they come, and so do we
-            return True
+        root = document(event)
         if sum(1 for _ in root.iter()) > MAX_XPATH_ELEMENTS:
             return True
         try:
@@ -127,13 +124,6 @@ def xpath_filter(request: Event) -> Filter | None:
             return False
 
     return wanted
-
-
-def _request(event: Event) -> Element:
-    try:
-        return document(event)
-    except ParseError as error:
-        raise BadFilter(str(error)) from error
 
 
 def _is_costly(expression: str) -> bool:

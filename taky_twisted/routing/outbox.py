@@ -9,7 +9,8 @@ stays, in order. Both parts are bounded in bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from taky_twisted.cot.event import Event
 from taky_twisted.cot.types import DELETE, is_protected
@@ -40,7 +41,8 @@ class Outbox:
         self._thin_seconds = thin_seconds
         self._batches: deque[tuple[float, Batch]] = deque()
         self._bytes = 0
-        self._replay: dict[str, tuple[Event, ...]] = {}
+        self._replay: Iterator[Replay] | None = None
+        self._superseded: set[str] = set()  # uids of which something newer was said than the replay knows
         self._thinned: dict[object, Event] = {}  # by uid, what is protected by a key of its own
         self._protected_bytes = 0
         self._newest_bytes = 0
@@ -50,7 +52,7 @@ class Outbox:
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._batches or self._thinned or self._replay)
+        return bool(self._batches or self._thinned or self._replay is not None)
 
     @property
     def backlog(self) -> int:
@@ -63,7 +65,7 @@ class Outbox:
         Raises:
             OutboxOverflow: the reader must be closed.
         """
-        if self._replay:
+        if self._replay is not None:
             self._supersede(batch)
         if not self._thinned:
             self._batches.append((now, batch))
@@ -76,8 +78,11 @@ class Outbox:
         self._check()
 
     def replay(self, entries: Iterable[Replay]) -> None:
-        """Queue what a newcomer is told; what is said in the meantime about the same uid takes its place."""
-        self._replay.update(entries)
+        """Queue what a newcomer is told; what is said in the meantime about the same uid takes its place.
+
+        Entries are asked for only when they can be written, so that a crowd of newcomers costs no memory.
+        """
+        self._replay = iter(entries) if self._replay is None else chain(self._replay, entries)
 
     def take(self) -> Batch | None:
         """Take the next piece to be written, or nothing when all is gone."""
@@ -85,23 +90,12 @@ class Outbox:
             batch = self._batches.popleft()[1]
             self._bytes -= len(batch)
             return batch
-        events: list[Event] = []
-        size = 0
-        if self._thinned:
-            while self._thinned and size < CHUNK_BYTES:
-                event = self._remove(next(iter(self._thinned)))
-                events.append(event)
-                size += len(event.xml)
-        else:
-            while self._replay and size < CHUNK_BYTES:
-                told = self._replay.pop(next(iter(self._replay)))
-                events += told
-                size += sum(len(event.xml) for event in told)
+        events = self._take_thinned() if self._thinned else self._take_replay()
         return Batch(events) if events else None
 
     def keep_directed(self) -> None:
         """Keep only what is owed to this reader in particular, and whatever else must not be lost."""
-        self._replay.clear()
+        self._replay = None
         self._fold()
         for key in [key for key, event in self._thinned.items() if key == event.uid]:
             self._remove(key)
@@ -110,16 +104,41 @@ class Outbox:
         """Take everything that was said and not yet taken, for a reader that is gone."""
         events = [event for _, batch in self._batches for event in batch.events]
         events += self._thinned.values()
-        for waiting in (self._batches, self._replay, self._thinned, self._reports):
+        for waiting in (self._batches, self._thinned, self._reports):
             waiting.clear()
+        self._replay = None
+        self._superseded.clear()
         self._bytes = self._protected_bytes = self._newest_bytes = 0
         return events
 
     def _supersede(self, batch: Batch) -> None:
         for event in batch.events:
-            self._replay.pop(event.uid, None)
+            self._superseded.add(event.uid)
             if event.type == DELETE:
-                self._replay.pop(event.detail.link_uid, None)
+                self._superseded.add(event.detail.link_uid)
+
+    def _take_thinned(self) -> list[Event]:
+        keys, size = [], 0
+        for key, event in self._thinned.items():
+            keys.append(key)
+            size += len(event.xml)
+            if size >= CHUNK_BYTES:
+                break
+        return [self._remove(key) for key in keys]
+
+    def _take_replay(self) -> list[Event]:
+        events: list[Event] = []
+        size = 0
+        for uid, told in self._replay or ():
+            if uid in self._superseded:
+                continue
+            events += told
+            size += sum([len(event.xml) for event in told])
+            if size >= CHUNK_BYTES:
+                return events
+        self._replay = None
+        self._superseded.clear()
+        return events
 
     def _fold(self) -> None:
         waiting, self._batches, self._bytes = self._batches, deque(), 0

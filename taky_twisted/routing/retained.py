@@ -142,9 +142,13 @@ class Retained:
         return held.event if held is not None else None
 
     def visible(self, groups_out: Groups, now: float) -> Iterator[Event]:
-        """Go through what somebody who hears these groups is shown."""
-        for held in self._items.values():
-            if held.expires > now and not groups_out.isdisjoint(held.groups):
+        """Go through what somebody who hears these groups is shown; which items is settled now."""
+        return self._visible(list(self._items), groups_out, now)
+
+    def _visible(self, uids: list[str], groups_out: Groups, now: float) -> Iterator[Event]:
+        for uid in uids:
+            held = self._items.get(uid)
+            if held is not None and held.expires > now and not groups_out.isdisjoint(held.groups):
                 yield held.event
 
     def prune(self, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -319,16 +320,16 @@ class Router:
     def _picture(self, groups_out: Groups, max_bytes: int) -> Iterable[Replay]:
         """Go through what a newcomer is told: emergencies, who is there, what is on the map."""
         now = self._clock.seconds()
-        entries: list[Replay] = [
+        alerts: list[Replay] = [
             (event.uid, (event,))
             for alert, event in self.emergencies.current(groups_out, now)
             if not alert.record.callsigns and not alert.record.uids
         ]
-        entries += self.contacts.visible(groups_out, now)
-        entries += ((event.uid, (event,)) for event in self.retained.visible(groups_out, now))
+        items = ((event.uid, (event,)) for event in self.retained.visible(groups_out, now))
+        entries = chain(alerts, self.contacts.visible(groups_out, now), items)
         if not max_bytes:
             return entries
-        return [entry for entry in entries if all(len(event.xml) <= max_bytes for event in entry[1])]
+        return (entry for entry in entries if all(len(event.xml) <= max_bytes for event in entry[1]))
 
     def _oversize(self, event: Event, audience: Audience) -> None:
         self.oversize += 1

@@ -1,0 +1,724 @@
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.cot.event import Event
+from taky_twisted.identity.principal import ANON_GROUP, ANONYMOUS, Principal
+from taky_twisted.routing import router as router_module
+from taky_twisted.routing.records import Emergency, Item, KnownContact, MissedChat, Record, Tombstone
+from taky_twisted.routing.router import TEAMS, Router
+from taky_twisted.routing.subscription import Subscription
+from taky_twisted.stores.memory import MemoryStore
+from tests.fakes import LogLines, MemorySink, principal
+from tests.samples import NOW, cancel, chat, control, delete, emergency, event, marker, sa, to, xml
+
+
+class Peer:
+    """A connection without a wire."""
+
+    def __init__(self, tests: RouterCase, proved: Principal, **keys: object) -> None:
+        self._tests = tests
+        self.sink = MemorySink()
+        self.subscription: Subscription = tests.router.subscribe(proved, self.sink, "peer", **keys)  # type: ignore[arg-type]
+
+    def say(self, *documents: bytes) -> None:
+        """Say something; the reactor turn ends."""
+        for document in documents:
+            self.subscription.publish(event(document))
+        self._tests.clock.advance(0)
+
+    def heard(self) -> list[Event]:
+        """Take what was delivered since the last time."""
+        self._tests.clock.advance(0)
+        events, self.sink.events = self.sink.events, []
+        return events
+
+    def uids(self) -> list[str]:
+        """Take the uids of what was delivered."""
+        return [each.uid for each in self.heard()]
+
+    def types(self) -> list[str]:
+        """Take the types of what was delivered."""
+        return [each.type for each in self.heard()]
+
+    def shown(self) -> list[str]:
+        """Tell what it was shown when it came: uids, and of departures whose they are."""
+        return [f"-{each.detail.link_uid}" if each.type == "t-x-d-d" else each.uid for each in self.sink.replayed]
+
+    def leave(self, clean: bool = True) -> None:
+        """Be gone."""
+        self.subscription.close(clean)
+        self._tests.clock.advance(0)
+
+
+class RouterCase(SynchronousTestCase):
+    """A router on a clock of ours."""
+
+    limits = Limits()
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.rightNow = NOW
+        self.store = MemoryStore(self.clock)
+        self.log = LogLines(self)
+        self.begin()
+
+    def begin(self, **keys: object) -> None:
+        """Start a router on what the store has."""
+        self.router = Router(self.clock, self.store, self.limits, **keys)  # type: ignore[arg-type]
+        self.successResultOf(self.store.open().addCallback(self.router.restore))
+
+    def connect(self, proved: Principal = ANONYMOUS, **keys: object) -> Peer:
+        """Connect somebody who says nothing yet."""
+        return Peer(self, proved, **keys)
+
+    def join(self, uid: str, callsign: str | None = None, proved: Principal = ANONYMOUS, **keys: object) -> Peer:
+        """Connect somebody who reports itself."""
+        peer = self.connect(proved)
+        peer.say(sa(uid, callsign or uid, **keys))  # type: ignore[arg-type]
+        return peer
+
+    def team(self, *uids: str, **keys: object) -> list[Peer]:
+        """Connect several who have heard of each other."""
+        peers = [self.join(uid, **keys) for uid in uids]  # type: ignore[arg-type]
+        for peer in peers:
+            peer.heard()
+        return peers
+
+    def kept(self, kind: type) -> list[str]:
+        """Tell the keys of what would survive a restart now."""
+        self.router.contacts.save()
+        kept = self.successResultOf(self.store.open())
+        records: list[Record] = [*kept.items, *kept.tombstones, *kept.contacts, *kept.emergencies, *kept.chats]
+        return sorted(record.key for record in records if isinstance(record, kind))
+
+
+class DestinationTests(RouterCase):
+    """Whom an event reaches."""
+
+    def test_matrix(self) -> None:
+        """By callsign, uid, both, twice, unknown, or for all: each receiver gets one copy, without the list."""
+        a, b, c = self.team("A", "B", "C")
+        d = self.join("D", "C")
+        for peer in (a, b, c, d):
+            peer.heard()
+        everybody = {"B", "C", "D"}
+        for marti, reached in (
+            (None, everybody),
+            ("", everybody),
+            ("<dest/>", everybody),
+            ('<dest callsign=""/>', everybody),
+            ('<dest other="B"/>', everybody),
+            (to("All Streaming"), everybody),
+            (to("All Streaming", "B"), everybody),
+            (to("B"), {"B"}),
+            (to("b"), {"B"}),
+            (to("B", "B"), {"B"}),
+            (to("C"), {"C", "D"}),
+            (to("B", "C"), everybody),
+            ('<dest uid="B"/>', {"B"}),
+            ('<dest uid="b"/>', set()),
+            (to("B") + '<dest uid="B"/>', {"B"}),
+            (to("B") + '<dest uid="C"/>', {"B", "C"}),
+            ('<dest callsign="B" uid="C"/>', {"B"}),
+            (to("A"), {"A"}),
+            ('<dest uid="A"/><dest uid="B"/>', {"A", "B"}),
+            (to("NOBODY"), set()),
+            (to("NOBODY", "B"), {"B"}),
+            (to("ffffffff-ffff-ffff-ffff-ffffffffffff"), set()),
+            ('<dest publish="B"/>', set()),
+            ('<dest publish="x"/>' + to("B"), {"B"}),
+            ('<dest mission="M"/>', set()),
+            ('<dest mission-guid="G" path="p"/>' + to("B"), {"B"}),
+            (to("All Streaming") + '<dest uid="B"/>', {"B"}),
+            (f'<dest group="{ANON_GROUP}"/>', everybody),
+            (f'<dest group="{ANON_GROUP}"/>' + to("B"), {"B"}),
+            ('<dest group="g"/>', set()),
+            ('<dest group="g"/>' + to("B"), set()),
+        ):
+            a.say(marker(marti=marti))
+            heard = {name: peer.heard() for name, peer in zip("ABCD", (a, b, c, d), strict=True)}
+            self.assertEqual({name for name, events in heard.items() if events}, reached, marti)
+            for events in heard.values():
+                self.assertLess(len(events), 2, marti)
+                self.assertNotIn(b"marti", b"".join(each.xml for each in events))
+            self.router.retained.remove("MARK-1", frozenset({ANON_GROUP}))
+
+    def test_groups_of_directed(self) -> None:
+        """What is for somebody reaches it only if it hears one of the sender's groups."""
+        a = self.join("A", proved=principal("a", ["g1"], []))
+        b = self.join("B", proved=principal("b", [], ["g1", "g3"]))
+        c = self.join("C", proved=principal("c", ["g1"], ["g2"]))
+        b.heard(), c.heard()
+        a.say(marker(marti=to("B", "C") + '<dest uid="C"/>'))
+        self.assertEqual((b.uids(), c.uids()), (["MARK-1"], []))
+
+    def test_group_as_destination(self) -> None:
+        """A group narrows, several less so; one that the sender may not speak to stops the event, says the log."""
+        a = self.join("A", proved=principal("a", ["g1", "g2", "g3"], []))
+        listeners = {name: self.connect(principal(name, [], [name])) for name in ("g1", "g2", "g3")}
+        for marti, reached in (
+            ('<dest group="g1"/>', ["g1"]),
+            ('<dest group="g1"/><dest group="g2"/>', ["g1", "g2"]),
+            ('<dest group="g4"/>', []),
+            ('<dest group="g1"/><dest group="g4"/>', []),
+        ):
+            a.say(marker(marti=marti), xml("E", "b-x-x", marti=marti))
+            heard = {name: peer.uids() for name, peer in listeners.items()}
+            self.assertEqual(heard, {name: ["MARK-1", "E"] if name in reached else [] for name in listeners}, marti)
+        self.assertEqual(
+            next(line for line in self.log() if "may not send" in line),
+            "peer may not send to the groups it names: dropped",
+        )
+        self.assertEqual(self.connect(principal("x", [], ["g3"])).shown(), ["A"], "what newcomers see is narrowed too")
+
+    def test_rejected_report(self) -> None:
+        """A report to a group that its sender may not speak to makes it nobody."""
+        a = self.connect()
+        a.say(sa("A", "A", marti='<dest group="g4"/>'))
+        self.assertIsNone(a.subscription.primary)
+
+    def test_the_monitor_sees_all(self) -> None:
+        """The monitor is told what is routed, whomever it is for, and what the server says itself; it may speak too."""
+        monitor = self.connect(wants_everything=True)
+        a, b = self.team("A", "B")
+        monitor.heard()
+        a.say(marker(), marker("D", marti=to("NOBODY")), chat("A", marti=to("B")), delete("X"), emergency("A", "A"))
+        self.assertEqual(monitor.types(), ["a-h-G", "a-h-G", "b-t-f", "t-x-d-d", "b-a-o-tbl"])
+        a.leave()
+        self.clock.advance(10)
+        self.assertEqual(monitor.types(), ["t-x-d-d", "b-a-o-tbl"])
+        b.heard()
+        monitor.say(marker("INJECTED"), sa("M", "M"))
+        self.assertEqual((b.uids(), monitor.uids()), (["INJECTED", "M"], []))
+        self.assertIsNone(monitor.subscription.primary)
+
+    def test_server_side_speakers(self) -> None:
+        """Who speaks on a UDP port or from another server never becomes a contact, and is told of no failures."""
+        b = self.join("B")
+        sink = MemorySink()
+        speaker = self.router.speaker(ANONYMOUS, sink, "udp")
+        link = self.connect(from_server=True)
+        self.assertEqual(link.shown(), [])
+        for source in (speaker, link.subscription):
+            source.publish(event(sa("U", "UDP")))
+            source.publish(event(chat("U", marti=to("NOBODY"))))
+            self.assertIsNone(source.primary)
+        self.assertEqual(b.uids(), ["U", "U"])
+        self.assertEqual((sink.events, link.uids()), ([], ["U"]))
+        self.assertIn("U", self.connect().shown(), "but newcomers are shown where it was")
+
+    def test_incognito(self) -> None:
+        """Who goes incognito looks gone, and is heard only by whom it addresses, until it ends that."""
+        a, b = self.team("A", "B")
+        a.say(control("t-x-c-i-e"), sa("A", "A"), marker(), emergency("A", "A"), chat("A", marti=to("B")))
+        self.assertEqual(sorted(b.types()), ["b-t-f", "t-x-d-d"])
+        self.assertEqual(self.connect().shown(), ["B"])
+        a.say(control("t-x-c-i-d"), sa("A", "A"))
+        self.assertEqual((b.uids(), self.connect().shown()), (["A"], ["A", "B"]))
+
+    def test_filter(self) -> None:
+        """A filter counts for broadcasts from the moment it is asked for; a connection that hears nothing has none."""
+        a, b = self.team("A", "B")
+        a.subscription.publish(event(marker("BEFORE")))
+        self.router.rejoin(b.subscription, lambda said: said.uid == "X")
+        a.say(marker("X"), marker("Y"), marker("Z", marti=to("B")))
+        self.assertEqual(b.uids(), ["BEFORE", "X", "Z"])
+        speaker = self.router.speaker(ANONYMOUS, MemorySink(), "udp")
+        self.router.rejoin(speaker, lambda said: False)
+        self.assertEqual(len(self.router.audiences), 1)
+
+
+class NewcomerTests(RouterCase):
+    """What somebody is shown when it comes."""
+
+    def test_order(self) -> None:
+        """Emergencies come first, then who is there or was, then what is on the map."""
+        a, b = self.team("A", "B")
+        a.say(marker("M1"), emergency("A", "A"), xml("SPOT", "b-m-p-s-m"))
+        b.leave()
+        self.assertEqual(self.connect().shown(), ["A-9-1-1", "A", "B", "-B", "M1", "SPOT"])
+
+    def test_what_is_never_shown(self) -> None:
+        """Chat, file offers, control and what was for some are never shown to newcomers; other archived things are."""
+        a, _ = self.team("A", "B")
+        archived = "<archive/>"
+        a.say(
+            chat("A", marti=to("All Streaming")),
+            xml("CHAT", "b-t-f", archived),
+            xml("OFFER", "b-f-t-r", archived),
+            xml("NOTICE", "t-x-m-c", archived),
+            xml("EMERGENCY", "b-a-x", archived),
+            xml("OTHER", "y-x", ""),
+            marker("DIRECTED", marti=to("B")),
+            marker("LOST", marti=to("NOBODY")),
+            xml("ARCHIVED", "y-x", archived),
+            *(
+                xml(type_, type_)
+                for type_ in ("b-m-p-w", "b-m-r", "b-r-f-h-c", "b-i-v", "u-d-f", "u-rb-a", "u-r-b-c-c")
+            ),
+        )
+        self.assertEqual(
+            self.connect().shown(),
+            ["A", "B", "ARCHIVED", "b-m-p-w", "b-m-r", "b-r-f-h-c", "b-i-v", "u-d-f", "u-rb-a", "u-r-b-c-c"],
+        )
+
+    def test_too_large(self) -> None:
+        """A client that takes events up to a size is shown only such, to the byte, and of a contact all or nothing."""
+        a, b = self.team("A", "B")
+        b.leave()
+        size = len(event(sa("A", "A")).xml)
+        a.say(marker("LARGE", extra="x" * size), marker("SMALL"))
+        self.assertEqual(self.connect(max_bytes=size).shown(), ["A", "B", "-B", "SMALL"])
+        self.assertEqual(self.connect(max_bytes=size - 1).shown(), ["SMALL"])
+        self.assertEqual(self.connect().shown(), ["A", "B", "-B", "LARGE", "SMALL"])
+
+    def test_item_until_somebody_connects_for_it(self) -> None:
+        """A position that came from elsewhere is an item until its own client connects, and is shown once."""
+        speaker = self.router.speaker(ANONYMOUS, MemorySink(), "udp")
+        speaker.publish(event(sa("A", "A")))
+        self.assertEqual(self.connect().shown(), ["A"])
+        a = self.join("A")
+        speaker.publish(event(sa("A", "A")))
+        self.assertEqual((self.connect().shown(), self.kept(Item)), (["A"], []))
+        a.leave()
+        self.assertEqual(self.connect().shown(), ["A", "-A"])
+
+    def test_nobody_hides_an_item_of_other_groups(self) -> None:
+        """Somebody who reports the uid of an item of other groups neither removes it nor keeps it from being shown."""
+        a = self.connect(principal("a", ["g1"], []))
+        a.say(marker("M"))
+        self.join("M", proved=principal("x", ["g2"], []))
+        self.assertEqual(self.connect(principal("y", [], ["g1"])).sink.replayed[0].type, "a-h-G")
+        a.say(marker("M"))
+        self.assertEqual(len(self.router.retained), 1)
+        self.join("M2", proved=principal("z", ["g1"], []))
+        a.say(marker("M2"))
+        self.assertEqual(len(self.router.retained), 1, "while who is of the group is there for it")
+
+    def test_restart(self) -> None:
+        """After a restart a newcomer is shown the same, who was there as gone, and nothing that was deleted."""
+        a, b = self.team("A", "B")
+        a.say(marker("M"), marker("GONE"), emergency("A", "A"))
+        b.say(delete("GONE"))
+        a.leave()
+        b.say(chat("B", marti=to("A")))
+        for kind, keys in (
+            (Item, ["M"]),
+            (Tombstone, ["GONE"]),
+            (KnownContact, ["A", "B"]),
+            (Emergency, ["A-9-1-1"]),
+            (MissedChat, ["1"]),
+        ):
+            self.assertEqual(self.kept(kind), keys)
+        self.begin()
+        newcomer = self.connect()
+        self.assertEqual(newcomer.shown(), ["A-9-1-1", "A", "-A", "B", "-B", "M"])
+        newcomer.say(marker("GONE"))
+        self.assertEqual(self.kept(Item), ["M"])
+        self.assertEqual(self.join("A").types()[-1], "b-t-f")
+
+    def test_prune(self) -> None:
+        """What is stale, deleted or away for long leaves memory and store by and by."""
+        a, b = self.team("A", "B")
+        a.say(marker("M", stale=60), delete("X"))
+        b.leave()
+        a.say(chat("A", marti=to("B")))
+        self.clock.advance(8 * 86_400)
+        self.router.prune()
+        self.assertEqual([self.kept(kind) for kind in (Item, Tombstone, KnownContact, MissedChat)], [[], [], ["A"], []])
+
+    def test_max_persist_ttl(self) -> None:
+        """max_persist_ttl caps how long items are shown."""
+        self.begin(max_persist_ttl=10)
+        self.connect().say(marker())
+        self.clock.advance(9)
+        self.assertEqual(self.connect().shown(), ["MARK-1"])
+        self.clock.advance(1)
+        self.assertEqual(self.connect().shown(), [])
+
+
+class DeleteTests(RouterCase):
+    """What a delete takes off the map."""
+
+    def shown(self, *groups: str) -> list[str]:
+        """Tell what a newcomer of some groups, or of none in particular, is shown."""
+        return self.connect(principal("n", [], groups) if groups else ANONYMOUS).shown()
+
+    def test_by_anybody_of_the_group(self) -> None:
+        """Anybody of the group deletes an item, forced or not, directed or not; the delete reaches whom it is for."""
+        a, b, c = self.team("A", "B", "C")
+        for keys in ({}, {"forced": False}, {"marti": to("C")}, {"marti": to("NOBODY")}):
+            a.say(marker("M", now=self.clock.seconds()))
+            b.heard(), c.heard()
+            b.say(delete("M", now=self.clock.seconds(), **keys))
+            self.assertNotIn("M", self.shown())
+            self.assertEqual(c.types(), [] if keys.get("marti") == to("NOBODY") else ["t-x-d-d"])
+            self.clock.advance(1)
+
+    def test_by_another_group(self) -> None:
+        """Nobody deletes an item of a group that it does not speak to, but the delete is routed."""
+        a = self.connect(principal("a", ["g1"], ["g2"]))
+        a.say(marker("M"))
+        self.connect(principal("b", ["g2"], ["g1"])).say(delete("M"))
+        self.assertEqual((a.types(), self.shown("g1")), (["t-x-d-d"], ["M"]))
+        self.connect(principal("c", ["g1", "g2"], [])).say(delete("M"))
+        self.assertEqual(self.shown("g1"), [])
+
+    def test_who_is_there(self) -> None:
+        """Nobody deletes somebody who is connected, nor the report that it sends next."""
+        a, b = self.team("A", "B")
+        b.say(delete("A"))
+        self.assertEqual(self.shown(), ["A", "B"])
+        a.say(sa("A", "A"))
+        self.assertEqual(self.shown(), ["A", "B"])
+
+    def test_who_was_there(self) -> None:
+        """Who has left can be deleted, and comes back only itself."""
+        a, b = self.team("A", "B")
+        a.leave()
+        b.say(delete("A"))
+        self.assertEqual(self.shown(), ["B"])
+        speaker = self.router.speaker(ANONYMOUS, MemorySink(), "udp")
+        speaker.publish(event(sa("A", "A")))
+        self.assertEqual(self.shown(), ["B"])
+        self.join("A")
+        self.assertEqual(sorted(self.shown()), ["A", "B"])
+
+    def test_emergency(self) -> None:
+        """Nobody deletes an emergency."""
+        a, b = self.team("A", "B")
+        a.say(emergency("A", "A"))
+        for peer in (a, b):
+            peer.say(delete("A-9-1-1"))
+        self.assertIn("A-9-1-1", self.shown())
+
+    def test_nothing_in_particular(self) -> None:
+        """A delete of nothing is dropped, one of something unknown is passed on."""
+        monitor = self.connect(wants_everything=True)
+        a, b = self.team("A", "B")
+        monitor.heard()
+        a.say(xml("takPing", "t-x-d-d"), xml("takPing", "t-x-d-d", "<link/>"), delete("UNKNOWN"))
+        self.assertEqual((b.uids(), monitor.uids()), (["delete-UNKNOWN"], ["delete-UNKNOWN"]))
+
+    def test_old_copy(self) -> None:
+        """A copy that is not newer than the delete reaches everybody but does not come back for newcomers."""
+        a, b = self.team("A", "B")
+        a.say(marker("M"), delete("M"), marker("M"))
+        self.assertEqual((b.uids(), self.shown()), (["M", "delete-M", "M"], ["A", "B"]))
+
+
+class ChatTests(RouterCase):
+    """Who gets a message."""
+
+    def test_fallback(self) -> None:
+        """Without destinations a message goes to whom it names; if that is nobody, back to its sender; never to all."""
+        a, b, c = self.team("A", "B", "C")
+        red = self.join("R", team="Red", proved=principal("r"))
+        for peer in (a, b, c):
+            peer.heard()
+        for room, uids, reached in (
+            ("All Chat Rooms", (), "BCR"),
+            ("All Streaming", ("B",), "BCR"),
+            ("Streaming", ("B",), "BCR"),
+            ("B", ("B",), "B"),
+            ("B", (), "B"),
+            ("Friends", ("B", "C"), "BC"),
+            ("Friends", ("B", "GONE"), "B"),
+            ("Friends", ("A", "B"), "B"),
+            ("Friends", ("A",), "A"),
+            ("GONE", ("GONE",), "A"),
+            ("", (), "A"),
+            ("Red", (), "R"),
+            ("Red", ("B",), "R"),
+            ("Cyan", (), "BC"),
+            ("Purple", ("B",), "A"),
+        ):
+            a.say(chat("A", room=room, uids=uids))
+            heard = {name: peer.types() for name, peer in zip("ABCR", (a, b, c, red), strict=True)}
+            self.assertEqual("".join(name for name, types in heard.items() if types), reached, (room, uids))
+            self.assertEqual(heard["A"], ["b-t-f-s"] if reached == "A" else [])
+        self.assertEqual(len(TEAMS), 14)
+
+    def test_room_for_all_under_another_name(self) -> None:
+        """A room is for everybody if its id or its name says so."""
+        a, b = self.team("A", "B")
+        a.say(chat("A", room="Streaming", id_="x", number=1), chat("A", room="x", id_="All Chat Rooms", number=2))
+        self.assertEqual(len(b.heard()), 2)
+
+    def test_no_fallback(self) -> None:
+        """What has destinations, is a receipt or says nothing of a room goes by its destinations alone."""
+        a, b, c = self.team("A", "B", "C")
+        a.say(
+            chat("A", room="C", uids=("C",), marti=to("B")),
+            chat("A", room="C", uids=("C",), marti=f'<dest group="{ANON_GROUP}"/>'),
+            chat("A", room="C", uids=("C",), type_="b-t-f-r"),
+            xml("BARE", "b-t-f"),
+        )
+        self.assertEqual(
+            (b.types(), c.types()), (["b-t-f", "b-t-f", "b-t-f-r", "b-t-f"], ["b-t-f", "b-t-f-r", "b-t-f"])
+        )
+        a.say(chat("A", room="C", uids=("C",), marti="<dest/>"))
+        self.assertEqual((b.types(), c.types()), ([], ["b-t-f"]), "an empty list is none, as iTAK sends")
+
+    def test_without_the_fallback(self) -> None:
+        """With the fallback off a message without destinations is for everybody."""
+        self.begin(chat_fallback=False)
+        a, b, c = self.team("A", "B", "C")
+        a.say(chat("A", room="B", uids=("B",)), chat("A", room="GONE", uids=("GONE",)))
+        self.assertEqual((len(a.heard()), len(b.heard()), len(c.heard())), (0, 2, 2))
+
+    def test_fallback_and_groups(self) -> None:
+        """Whom a sender cannot reach it cannot reach this way either."""
+        a = self.join("A", proved=principal("a", ["g1"], []))
+        b = self.join("B", proved=principal("b", [], ["g2"]))
+        a.say(chat("A", room="B", uids=("B",)))
+        a.say(chat("A", room="Cyan", uids=()))
+        self.assertEqual((b.heard(), a.types()), ([], ["b-t-f-s", "b-t-f-s"]))
+
+    def test_told_that_it_failed(self) -> None:
+        """Only a message to nobody comes back: no receipt, no item, none that reached somebody or is for a mission."""
+        a, _ = self.team("A", "B")
+        documents = {
+            to("NOBODY"): ["b-t-f-s"],
+            '<dest uid="GONE"/>': ["b-t-f-s"],
+            '<dest publish="x"/>': ["b-t-f-s"],
+            to("NOBODY", "B"): [],
+            '<dest mission="M"/>': [],
+            to("NOBODY") + '<dest mission="M"/>': [],
+        }
+        for marti, answer in documents.items():
+            a.say(chat("A", marti=marti))
+            (answers := a.heard())
+            self.assertEqual([each.type for each in answers], answer, marti)
+            self.assertEqual([each.uid for each in answers], ["GeoChat.A.All Chat Rooms.m-1"] * len(answer))
+        for kind in ("b-t-f-d", "b-t-f-r", "b-t-f-p", "b-t-f-s"):
+            a.say(chat("A", type_=kind, marti=to("NOBODY")))
+        a.say(marker(marti=to("NOBODY")))
+        self.assertEqual(a.heard(), [])
+
+    def test_missed(self) -> None:
+        """A message for somebody known who is away waits, however it was addressed; other things do not."""
+        a, b, _ = self.team("A", "B", "C")
+        b.leave(clean=False)
+        a.say(
+            chat("A", number=1, marti=to("B")),
+            chat("A", number=2, marti='<dest uid="B"/>' + to("B")),
+            chat("A", number=3, room="B", uids=("B",)),
+            chat("A", number=4, type_="b-t-f-r", marti=to("B")),
+            marker(marti=to("B")),
+        )
+        self.assertEqual((a.types(), self.kept(MissedChat)), ([], ["1", "2", "3"]))
+        b = self.join("B")
+        self.assertEqual([uid[-3:] for uid in b.uids()], ["m-1", "m-2", "m-3"])
+        self.assertEqual((self.kept(MissedChat), self.join("B").uids()), ([], []))
+
+    def test_missed_by_a_gateways_client(self) -> None:
+        """Messages for a further uid of a gateway reach the gateway when it speaks for that uid."""
+        a, b = self.team("A", "B")
+        b.leave()
+        a.say(chat("A", marti=to("B")))
+        gateway = self.join("G")
+        gateway.heard()
+        gateway.say(sa("B", "B"))
+        self.assertEqual(gateway.types(), ["b-t-f"])
+        self.assertEqual(len([line for line in self.log() if "joined" in line and "B (B)" in line]), 1)
+
+    def test_missed_while_incognito(self) -> None:
+        """Who was incognito before it said who it is gets its messages all the same."""
+        a, b = self.team("A", "B")
+        b.leave()
+        a.say(chat("A", marti=to("B")))
+        b = self.connect()
+        b.say(xml("x", "t-x-c-i-e"), sa("B", "B"))
+        self.assertEqual(b.types(), ["b-t-f"])
+
+    def test_missed_and_groups(self) -> None:
+        """A message does not wait for somebody who may not hear its sender, and its sender is told."""
+        b = self.join("B", proved=principal("b", [], ["g2"]))
+        b.leave()
+        a = self.join("A", proved=principal("a", ["g1"], []))
+        a.say(chat("A", marti=to("B")))
+        self.assertEqual((a.types(), self.kept(MissedChat)), (["b-t-f-s"], []))
+
+    def test_too_many_missed(self) -> None:
+        """When no more may wait the sender is told."""
+        self.limits = Limits(missed_chats=1)
+        self.begin()
+        a, b = self.team("A", "B")
+        b.leave()
+        a.heard()
+        a.say(chat("A", number=1, marti=to("B")), chat("A", number=2, marti=to("B")))
+        self.assertEqual((a.types(), self.kept(MissedChat)), (["b-t-f-s"], ["1"]))
+
+    def test_unsent(self) -> None:
+        """Messages that a connection did not deliver before it broke wait for its return, twice, and over a restart."""
+        b = self.join("B")
+        waiting = [
+            chat("A", number=1, marti=to("B")),
+            chat("A", number=2, marti=to("All Streaming")),
+            chat("A", number=3),
+            xml("OFFER", "b-f-t-r", marti=to("B")),
+            marker(),
+        ]
+        b.sink.waiting = [event(document) for document in waiting]
+        b.leave(clean=False)
+        self.assertEqual(self.kept(MissedChat), ["1"])
+        self.begin()
+        b = self.join("B")
+        (message,) = b.heard()
+        b.sink.waiting = [message]
+        b.leave(clean=False)
+        self.assertEqual(len(self.kept(MissedChat)), 1)
+        self.assertEqual([uid[-3:] for uid in self.join("B").uids()], ["m-1"])
+
+    def test_unsent_when_already_back(self) -> None:
+        """Who is back before its old connection is closed gets all that was for it there, at once; nobody else does."""
+        old = self.join("B", proved=principal("b", ["g1"], ["g1"]))
+        offer = xml("OFFER", "b-f-t-r", marti=to("B"))
+        old.sink.waiting = [event(chat("A", marti=to("B"))), event(offer), event(marker())]
+        back = self.join("B", proved=principal("b", ["g1"], ["g1"]))
+        self.assertEqual((back.uids(), self.kept(MissedChat)), (["GeoChat.A.All Chat Rooms.m-1", "OFFER"], []))
+        back.sink.waiting = [event(chat("A", marti=to("B"))), event(offer)]
+        other = self.join("B", proved=principal("x", ["g1"], ["g2"]))
+        back.leave()
+        self.assertEqual((other.uids(), len(self.kept(MissedChat))), ([], 1))
+
+    def test_unsent_of_a_bot(self) -> None:
+        """A message that a bot addressed by its room only is no less kept."""
+        a, b = self.team("A", "B")
+        a.say(chat("A", room="B", uids=("B",)))
+        b.sink.waiting = b.heard()
+        b.leave()
+        self.assertEqual([uid[-3:] for uid in self.join("B").uids()], ["m-1"])
+
+    def test_unsent_of_nobody(self) -> None:
+        """What somebody without a name did not read is gone."""
+        peer = self.connect()
+        peer.sink.waiting = [event(chat("A", marti=to("B")))]
+        peer.leave()
+        self.assertEqual(self.kept(MissedChat), [])
+
+    def test_unsent_when_the_server_stops(self) -> None:
+        """Messages that cannot be delivered any more when the server stops are there after its restart."""
+        a, b = self.team("A", "B")
+        b.sink.waiting = [event(chat("A", marti=to("B")))]
+        self.router.stop()
+        b.leave(clean=False)
+        self.assertEqual((a.heard(), self.kept(MissedChat)), ([], ["1"]))
+
+
+class AlertTests(RouterCase):
+    """Whom the repeats of an emergency reach."""
+
+    def repeat(self) -> None:
+        """Let a period pass."""
+        self.clock.advance(10)
+        self.clock.advance(0)
+
+    def test_not_who_raised_it(self) -> None:
+        """The repeats reach everybody but who raised it: its connection, or the one that it has now."""
+        a, b = self.team("A", "B")
+        a.say(emergency("A", "A"))
+        self.repeat()
+        self.assertEqual((a.types(), b.types()), ([], ["b-a-o-tbl"] * 2))
+        a.leave()
+        self.repeat()
+        again = self.join("A")
+        again.heard(), b.heard()
+        self.repeat()
+        self.assertEqual((again.types(), b.types()), ([], ["b-a-o-tbl"]))
+
+    def test_raised_by_nobody_known(self) -> None:
+        """The repeats of what somebody unknown raised reach everybody."""
+        b = self.join("B")
+        self.router.speaker(ANONYMOUS, MemorySink(), "udp").publish(event(emergency("A", "A")))
+        self.repeat()
+        self.assertEqual(b.types(), ["b-a-o-tbl"] * 2)
+
+    def test_group(self) -> None:
+        """An emergency for one group is repeated to that group, also to its newcomers."""
+        a = self.connect(principal("a", ["g1", "g2"], []))
+        one, two = (self.connect(principal(name, [], [name])) for name in ("g1", "g2"))
+        a.say(emergency("A", "A", marti='<dest group="g1"/>'))
+        self.repeat()
+        self.assertEqual((one.types(), two.types()), (["b-a-o-tbl"] * 2, []))
+        self.assertEqual(self.connect(principal("x", [], ["g1"])).shown(), ["A-9-1-1"])
+        self.assertEqual(self.connect(principal("x", [], ["g2"])).shown(), [])
+
+    def test_directed(self) -> None:
+        """One for some is repeated to those, to each once, if they may hear it, and shown to no newcomer."""
+        a = self.join("A", proved=principal("a", ["g1"], ["g1"]))
+        b = self.join("B", proved=principal("b", ["g1"], ["g1"]))
+        c = self.join("C", proved=principal("c", ["g1"], ["g2"]))
+        for peer in (a, b, c):
+            peer.heard()
+        a.say(emergency("A", "A", marti=to("A", "B", "C", "X") + '<dest uid="B"/><dest uid="Y"/>'))
+        self.assertEqual((a.types(), b.types(), c.types()), (["b-a-o-tbl"], ["b-a-o-tbl"], []))
+        self.repeat()
+        self.assertEqual((a.types(), b.types(), c.types()), ([], ["b-a-o-tbl"], []))
+        self.assertNotIn("A-9-1-1", self.connect(principal("n", [], ["g1"])).shown())
+
+    def test_cancel_is_shown(self) -> None:
+        """Who comes just after a cancel is told of it first."""
+        a, _ = self.team("A", "B")
+        a.say(emergency("A", "A"), cancel("A", "A"))
+        newcomer = self.connect()
+        self.assertEqual(newcomer.sink.replayed[0].type, "b-a-o-can")
+
+
+class SizeTests(RouterCase):
+    """Events that clients cannot read."""
+
+    def test_warned_of_once(self) -> None:
+        """Each too large event is counted, and each uid warned of once; a client that reads all of it gets it."""
+        self.connect(max_bytes=1000)
+        a, b = self.team("A", "B")
+        for _ in range(3):
+            a.say(marker("LARGE", extra="x" * 1000))
+        a.say(marker("LARGE-2", extra="x" * 1000))
+        self.assertEqual((self.router.oversize, len(b.heard())), (4, 4))
+        warnings = [line for line in self.log() if "max_event_to_client" in line]
+        size = len(event(marker("LARGE", extra="x" * 1000)).xml)
+        self.assertEqual(len(warnings), 2)
+        self.assertIn(
+            f"LARGE (a-h-G) has {size} bytes and is not sent to clients: ATAK reads at most 1000", warnings[0]
+        )
+
+    def test_memory_of_warnings(self) -> None:
+        """Only so many uids are remembered for it; the oldest is forgotten first."""
+        self.patch(router_module, "MAX_OVERSIZE_WARNINGS", 2)
+        self.connect(max_bytes=100)
+        for uid in ("1", "2", "1", "3", "2", "1"):
+            self.connect().say(marker(uid))
+        warned = [line.split()[0] for line in self.log() if "max_event_to_client" in line]
+        self.assertEqual(warned, ["1", "2", "3", "1"])
+
+
+class StopTests(RouterCase):
+    def test_stop(self) -> None:
+        """When the server stops what was said is handed over, nobody is announced as gone, and nothing ticks on."""
+        a, b = self.team("A", "B")
+        a.subscription.publish(event(emergency("A", "A")))
+        a.subscription.publish(event(marker()))
+        self.join("C").leave(clean=False)
+        self.router.stop()
+        self.assertEqual([each.uid for each in b.sink.events][:2], ["A-9-1-1", "MARK-1"])
+        b.heard()
+        a.leave()
+        self.router.contacts.save()
+        self.assertEqual((b.heard(), self.clock.getDelayedCalls()), ([], []))
+
+    def test_joined_is_logged(self) -> None:
+        """The log says who joined, as whom, from where, with which software."""
+        self.join("A", "FOX", principal("alice"))
+        self.connect().say(xml("B", "a-f-G", '<contact callsign="BEAR" endpoint=""/>'))
+        self.assertEqual(
+            [line for line in self.log() if "joined" in line],
+            [
+                "FOX (A) joined as alice from peer, ATAK-CIV:4.10.0.5",
+                "BEAR (B) joined as anonymous from peer, unknown software",
+            ],
+        )

@@ -386,7 +386,7 @@ class OutboxModelTests(SynchronousTestCase):
             if what == "replay":
                 replayed = True
                 shown = {each.uid: each for each in events}
-                outbox.replay((uid, (each,)) for uid, each in shown.items())
+                outbox.replay((uid, (each,)) for uid, each in list(shown.items()))
                 owed.shown = shown
                 said += len(shown) - len(events)
                 continue

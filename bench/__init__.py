@@ -13,5 +13,6 @@
           tally        what was lost, doubled, out of order or late
           proc         CPU and memory of the server
 
-It needs Linux, imports nothing of the server, and only ever connects to 127.0.0.1.
+It needs Linux, imports nothing of the server, and only ever connects to 127.0.0.1. ``doc/explanation/speed.rst`` says
+how it measures, and why. Beside it stands `codec`, which times the codecs alone.
 """

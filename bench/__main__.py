@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -117,8 +118,13 @@ class Run:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; 1 if this server did anything wrong, however slow it was."""
     options = _options().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that servers are stopped
     if options.table is not None:
-        content = json.loads(options.table.read_text())
+        try:
+            content = json.loads(options.table.read_text())
+        except (OSError, ValueError) as error:
+            print(f"bench: --table={options.table} is no file that --json made: {error}", file=sys.stderr)
+            return 2
         print(report.as_rest(report.tables(report.from_json(content)), content["machine"]))
         return 0
     overs = {"both": (TCP, TLS), TCP: (TCP,), TLS: (TLS,)}[options.over]

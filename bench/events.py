@@ -28,8 +28,8 @@ FindMarks = Callable[[bytearray, int, int], list[bytes]]
 class Encoding(Protocol):
     """How events stand on one client's stream.
 
-    Each client has one of its own, so that it may change its ways on the stream: an encoding that is negotiated asks for
-    it in `hello`, and sees the answer in `whole`. Marks are text, and found in any of them.
+    Each client has one of its own, so that it may change its ways on the stream: one that is negotiated asks for it in
+    `hello`, and sees the answer in `whole`. Marks are text, and found in any encoding.
     """
 
     def hello(self) -> bytes:

@@ -25,7 +25,7 @@ PACKAGE = "taky_twisted"
 
 PURE = {"cot", "takproto"}
 DOMAIN = {"identity", "routing", "enterprise_sync", "enrollment", "missions"}
-GROUND = {"interfaces", "background", "logs", "own_thread", "config.limits", "config.values"}
+GROUND = {"interfaces", "background", "logs", "notices", "own_thread", "config.limits", "config.values"}
 BACK = {"stores", "bus"}
 FRONT = {"streaming", "marti", "web", "admin", "cli"}
 SETTINGS = {"config", "endpoints", "data_folder"}

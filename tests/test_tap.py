@@ -383,7 +383,7 @@ class MakeServiceTests(TapTestCase):
     def test_bad_endpoints(self) -> None:
         """An endpoint that cannot be used is one line."""
         self.assertIn("endpoint tcp:", self.cannot("--cot-endpoint=tcp:http"))
-        self.assertIn("unknown key", self.cannot("--monitor-endpoint=tcp:1:interfac=127.0.0.1"))
+        self.assertIn("unknown key", self.cannot("--monitor-endpoint=tcp:1:iface=127.0.0.1"))
         pki = PKI(self.folder / "pki")
         text = self.cannot(f"--cot-endpoint={pki.endpoint('ssl:8089', privateKey='/nowhere/key')}")
         self.assertIn("privateKey /nowhere/key cannot be read: No such file or directory", text)

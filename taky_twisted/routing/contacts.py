@@ -23,14 +23,11 @@ from taky_twisted.cot import compose
 from taky_twisted.cot.event import PROLOG, Event
 from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.interfaces import EventStore
-from taky_twisted.logs import Logger
 
 from .records import Groups, KnownContact
 
 if TYPE_CHECKING:
     from .subscription import Subscription
-
-log = Logger()
 
 SAVE_SECONDS = 0.5
 """How long a change of a contact may wait before it goes to the store."""
@@ -271,7 +268,7 @@ class Contacts:
             if source in contact.displaced and all(holder.principal.anonymous for holder in contact.holders):
                 del contact.displaced[source]
                 contact.holders[source] = None
-                log.warn(
+                source.notices.warn(
                     "two anonymous connections say they are {uid}: {peer} and another; both get its messages",
                     uid=contact.uid,
                     peer=source.peer,
@@ -341,7 +338,7 @@ class Contacts:
         if source.primary is None:
             source.primary = contact
             if abs(event.time - now) > CLOCK_SECONDS:
-                log.warn(
+                source.notices.warn(
                     "the clock of {callsign} at {peer} is off by {minutes} minutes: its reports look stale or too new",
                     callsign=event.detail.callsign,
                     peer=source.peer,
@@ -378,7 +375,7 @@ class Contacts:
         del contact.holders[older]
         contact.displaced[older] = None
         if not anonymous:
-            log.warn(
+            newer.notices.warn(
                 "{uid} is said by {older} at {older_peer} and now by {newer} at {newer_peer}: the newer is addressed",
                 uid=contact.uid,
                 older=str(older.principal),

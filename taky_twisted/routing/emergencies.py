@@ -117,7 +117,7 @@ class Emergencies:
         if destinations.explicit and not destinations.callsigns and not destinations.uids:
             return  # for nobody whom we could repeat it to
         if older is None and len(self._alerts) >= self._max_alerts:
-            self._drop_one()
+            self._drop_one(source)
         own = source.primary.uid if source.primary is not None else ""
         record = Emergency(
             uid=event.uid,
@@ -134,17 +134,17 @@ class Emergencies:
         self._store.put(record)
         self._schedule(self._period)
         if older is None:
-            log.info("emergency {uid} raised by {raiser}", uid=event.uid, raiser=record.raiser or source.peer)
+            source.notices.say("emergency {uid} raised by {raiser}", uid=event.uid, raiser=record.raiser or source.peer)
 
     def _cancel(self, event: Event, source: Subscription, now: float) -> None:
         alert = self._alerts.get(event.uid)
         if alert is None:
             return
         if not self._is_raiser(alert, source):
-            log.info("emergency {uid} goes on: {peer} did not raise it", uid=event.uid, peer=source.peer)
+            source.notices.say("emergency {uid} goes on: {peer} did not raise it", uid=event.uid, peer=source.peer)
             return
         self._remove(event.uid)
-        log.info("emergency {uid} cancelled by {peer}", uid=event.uid, peer=source.peer)
+        source.notices.say("emergency {uid} cancelled by {peer}", uid=event.uid, peer=source.peer)
         cancel = Alert(alert.record, event, source)
         self._cancels[event.uid] = (cancel, now + CANCEL_SECONDS)
         for delay in CANCEL_REPEATS:
@@ -198,13 +198,13 @@ class Emergencies:
         if self._alerts:
             self._schedule(self._period)
 
-    def _drop_one(self) -> None:
+    def _drop_one(self, source: Subscription) -> None:
         """Make room at the cost of whoever raised most."""
         # Not by the uid that raised it: that is only what its sender says.
         raisers = {uid: alert.record.principal or alert.source for uid, alert in self._alerts.items()}
         most = Counter(raisers.values()).most_common(1)[0][0]
         uid = next(uid for uid, raiser in raisers.items() if raiser == most)
-        log.warn("over {limit} emergencies: {uid} is not repeated any more", limit=self._max_alerts, uid=uid)
+        source.notices.warn("over {limit} emergencies: {uid} is not repeated any more", limit=self._max_alerts, uid=uid)
         self._remove(uid)
 
     def _remove(self, uid: str) -> None:

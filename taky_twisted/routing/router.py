@@ -19,7 +19,7 @@ from taky_twisted.cot.event import Destinations, Event
 from taky_twisted.cot.types import CHAT, DELETE, is_retained
 from taky_twisted.identity.principal import Principal
 from taky_twisted.interfaces import EventStore
-from taky_twisted.logs import Logger
+from taky_twisted.notices import Notices
 
 from .audience import Audience, Audiences
 from .contacts import Contact, Contacts
@@ -30,8 +30,6 @@ from .outbox import Replay
 from .records import Groups, Kept
 from .retained import Retained
 from .subscription import Sink, Subscription
-
-log = Logger()
 
 HOUR, DAY = 3600, 24 * 3600
 EVERYBODY_ROOMS = frozenset({"All Chat Rooms", "All Streaming", "Streaming"})
@@ -81,6 +79,7 @@ class Router:
         """
         self._clock = clock
         self._chat_fallback = chat_fallback
+        self.notices = Notices(clock)
         self.flow_tag = "TAK-Server-"
         """Our mark in ``<_flow-tags_>``; whole once the server's id is known."""
         self.audiences = Audiences(clock, self._oversize)
@@ -191,7 +190,7 @@ class Router:
         groups = source.principal.groups_in
         if destinations is not None and destinations.groups:
             if not groups.issuperset(destinations.groups):
-                log.info("{peer} may not send to the groups it names: dropped", peer=source.peer)
+                self.notices.say("{peer} may not send to the groups it names: dropped", peer=source.peer)
                 return
             groups = frozenset(destinations.groups)
         new = None
@@ -221,7 +220,7 @@ class Router:
 
     def _identified(self, contact: Contact, source: Subscription, now: float) -> None:
         if source.primary is contact:
-            log.info(
+            self.notices.say(
                 "{callsign} ({uid}) joined as {principal} from {peer}, {takv}",
                 callsign=contact.callsign,
                 uid=contact.uid,
@@ -337,7 +336,7 @@ class Router:
             if len(self._oversize_uids) >= MAX_OVERSIZE_WARNINGS:
                 del self._oversize_uids[next(iter(self._oversize_uids))]
             self._oversize_uids[event.uid] = None
-            log.warn(
+            self.notices.warn(
                 "{uid} ({type}) has {size} bytes and is not sent to clients: ATAK reads at most {limit}"
                 " (max_event_to_client)",
                 uid=event.uid,

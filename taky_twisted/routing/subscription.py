@@ -15,21 +15,19 @@ from taky_twisted.cot.types import (
     is_control,
 )
 from taky_twisted.identity.principal import Principal
-from taky_twisted.logs import Logger
 
 from .filters import BadFilter, Filter, area_filter, xpath_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from taky_twisted.notices import Notices
     from taky_twisted.takproto.batch import Batch
 
     from .audience import Audience
     from .contacts import Contact
     from .outbox import Replay
     from .router import Router
-
-log = Logger()
 
 
 class Sink(Protocol):
@@ -106,6 +104,11 @@ class Subscription:
             return self.primary.callsign
         return self.principal.name or self.peer
 
+    @property
+    def notices(self) -> Notices:
+        """Where what this connection does is told of."""
+        return self._router.notices
+
     def publish(self, event: Event) -> None:
         """Say an event: answer it if it is meant for the server, else route it."""
         if self.closed:
@@ -157,7 +160,7 @@ class Subscription:
             elif kind == INCOGNITO_OFF:
                 self.incognito = False
         except BadFilter as error:
-            log.info("{peer}: filter request ignored: {error}", peer=self.peer, error=error)
+            self.notices.say("{peer}: filter request ignored: {error}", peer=self.peer, error=error)
 
     def _filter_by(self) -> None:
         filters = [*self._xpaths.values()]

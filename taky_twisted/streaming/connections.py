@@ -15,8 +15,7 @@ from taky_twisted.background import logged
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.shapes import Shapes
 from taky_twisted.logs import Logger
-
-from .notices import Notices
+from taky_twisted.notices import Notices
 
 if TYPE_CHECKING:
     from .protocol import CoTProtocol

@@ -20,6 +20,7 @@ from taky_twisted.cot.event import Event
 from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.identity.principal import ANONYMOUS
 from taky_twisted.logs import Logger
+from taky_twisted.notices import Notices
 from taky_twisted.routing.outbox import Replay
 from taky_twisted.routing.recorder import Recorder
 from taky_twisted.routing.router import Router
@@ -27,8 +28,6 @@ from taky_twisted.routing.subscription import Subscription
 from taky_twisted.takproto.batch import Batch
 from taky_twisted.takproto.errors import RemoteProtocolError
 from taky_twisted.takproto.framing import Unreadable, XMLFraming
-
-from .notices import Notices
 
 MAX_DATAGRAM = 65_507
 """Bytes that fit into one UDP datagram over IPv4."""

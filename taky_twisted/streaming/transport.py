@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from twisted.internet import tcp
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IListeningPort, IProtocol, IPushProducer, IReactorFDSet
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 KEEPALIVE_IDLE_SECONDS = 60
 KEEPALIVE_INTERVAL_SECONDS = 20
@@ -38,6 +39,7 @@ class EagerServer(tcp.Server):
 
     sent = 0
     """Bytes that have left for the kernel, so that one can see whether a slow reader reads at all."""
+    _broken = False  # a send has failed
 
     def __init__(
         self,
@@ -60,8 +62,12 @@ class EagerServer(tcp.Server):
             return
         try:
             taken = self.socket.send(data)
-        except OSError:  # full, or broken, which the reactor will find out when it writes
+        except BlockingIOError:
             super().write(data)
+            return
+        except OSError:
+            self._broken = True
+            super().write(data)  # the reactor will find out
             return
         self.sent += taken
         if taken < len(data):
@@ -69,9 +75,16 @@ class EagerServer(tcp.Server):
 
     def writeSomeData(self, data: bytes) -> int | ConnectionLost:
         taken = super().writeSomeData(data)
-        if isinstance(taken, int) and taken > 0:
+        if not isinstance(taken, int):
+            self._broken = True
+        elif taken > 0:
             self.sent += taken
         return taken
+
+    def doRead(self) -> ConnectionLost | ConnectionDone | None:  # type: ignore[override]  # its bases disagree
+        why = super().doRead()
+        # The system tells of an error once. If `write` was told, a read ends as if the peer had said goodbye.
+        return CONNECTION_LOST if self._broken and why is CONNECTION_DONE else why
 
 
 def keep_alive(connection: socket.socket) -> None:

@@ -127,7 +127,7 @@ class RefusingTests(TLSTestCase):
         self.server.wait_for_log("refused: the client did not finish the TLS handshake in time")
 
     def test_limit_outside_tls(self) -> None:
-        """One connection too many is closed before any handshake, without a traceback; when there is room it comes in."""
+        """One connection too many is closed before any handshake, without a traceback, until there is room."""
         self.start("--max-connections=1")
         first = self.connect()
         first.so_far()
@@ -204,13 +204,14 @@ class ConnectingTests(TLSTestCase):
     def test_hang_up_with_a_bad_file(self) -> None:
         """A certificate that cannot be used is warned of; clients still connect with what was read before."""
         self.start()
+        self.connect().so_far()
         self.pki.write("server.pem", b"garbage")
         self.server.hang_up()
         self.server.wait_for_log(r"server\.pem: no certificate in it .*; what was read before still counts")
         self.assertEqual(self.connect().so_far(), [])
 
     def test_T35_without_a_goodbye(self) -> None:
-        """A TLS client whose connection just ends may be back in a moment: it is announced as gone after five seconds."""
+        """A TLS client whose connection just ends may be back in a moment: it counts as gone after five seconds."""
         self.start()
         a, b = self.connect(), self.plain()
         a.say(sa("A", "FOX1", now=time.time()))
@@ -226,6 +227,7 @@ class ConnectingTests(TLSTestCase):
         a, b = self.connect(), self.plain()
         a.say(sa("A", "FOX1", now=time.time()))
         b.wait_for_uid("A")
+        a.so_far()
         begin = time.monotonic()
         assert isinstance(a.socket, ssl.SSLSocket)
         a.socket.unwrap()

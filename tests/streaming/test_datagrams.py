@@ -93,6 +93,11 @@ class CoTDatagramsTests(DatagramTestCase):
         """A protobuf datagram of a version that nobody knows is dropped."""
         self.assertEqual(self.receive(b"\xbf\x02\xbf\x00\x00"), [])
 
+    def test_T80_mesh_control(self) -> None:
+        """What the members of a mesh tell each other about protocol versions is no event and no trouble."""
+        self.assertEqual(self.receive(b"\xbf\x01\xbf\x0a\x04\x08\x01\x10\x01"), [])
+        self.assertEqual((self.log()[1:], self.recorder.failures), ([], []), "one line was there, of who joined")
+
     def test_T80_directed(self) -> None:
         """An event with destinations reaches those alone."""
         c = self.site.join("C")
@@ -360,6 +365,8 @@ class ReadDatagramTests(SynchronousTestCase):
     def test_large(self) -> None:
         """An event as large as a datagram can be is read; there is no larger one."""
         room = MAX_DATAGRAM - len(marker())
-        self.assertEqual(read_datagram(marker(extra=" " * room)).uid, "MARK-1")
+        read = read_datagram(marker(extra=" " * room))
+        assert read is not None
+        self.assertEqual(read.uid, "MARK-1")
         with self.assertRaises(MalformedEvent):
             read_datagram(marker(extra=" " * (room + 1)))

@@ -6,7 +6,7 @@ import socket
 import struct
 
 from twisted.internet import tcp, unix
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import AccumulatingProtocol, MemoryReactorClock
@@ -177,6 +177,21 @@ class EagerServerTests(SynchronousTestCase):
         self.assertTrue(self.waits_for_the_reactor)
         self.assertEqual(self.transport.sent, 0)
         self.assertIsInstance(self.transport.doWrite(), ConnectionLost)
+
+    def test_broken_is_no_goodbye(self) -> None:
+        """A connection that broke off is told as such, also when a write noticed first; what was said before counts."""
+        self.client.sendall(b"last words")
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.close()
+        self.transport.write(b"lost")
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(self.protocol.data, b"last words")
+        self.assertIsInstance(self.transport.doRead(), ConnectionLost)
+
+    def test_goodbye(self) -> None:
+        """A connection that ends with a goodbye is told as such."""
+        self.client.close()
+        self.assertIsInstance(self.transport.doRead(), ConnectionDone)
 
     def test_gone(self) -> None:
         """A write after the end is ignored."""

@@ -1,8 +1,9 @@
-"""One log line per thing that happened at a door, and not more of them than somebody can read."""
+"""One log line per thing that somebody did, and not more of them than somebody can read."""
 
 from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import LogLevel
 
 from taky_twisted.logs import Logger
 
@@ -12,7 +13,7 @@ WINDOW_SECONDS = 10
 
 
 class Notices:
-    """Log refusals and departures at the doors, rate-limited: a flood of them must not fill the disk."""
+    """Log who came, left and was refused, rate-limited: who floods the server must not fill its disk as well."""
 
     log = Logger()
 
@@ -25,6 +26,13 @@ class Notices:
 
     def say(self, format_: str, **fields: object) -> None:
         """Log a line at info, unless there were too many lately; how many were left out is said afterwards."""
+        self._emit(LogLevel.info, format_, fields)
+
+    def warn(self, format_: str, **fields: object) -> None:
+        """Do as `say`, for what an operator should look into."""
+        self._emit(LogLevel.warn, format_, fields)
+
+    def _emit(self, level: LogLevel, format_: str, fields: dict[str, object]) -> None:
         now = self._clock.seconds()
         if not 0 <= now - self._window < WINDOW_SECONDS:
             left_out, self._window, self._count = self._count - BURST, now, 0
@@ -32,6 +40,6 @@ class Notices:
                 self.log.info("{count} more lines of this kind were left out", count=left_out)
         self._count += 1
         if self._count <= BURST:
-            self.log.info(format_, **fields)
+            self.log.emit(level, format_, **fields)
         else:
             self.suppressed += 1

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.streaming.notices import BURST, WINDOW_SECONDS, Notices
+from taky_twisted.notices import BURST, WINDOW_SECONDS, Notices
 from tests.fakes import LogLines
 
 
@@ -23,6 +24,11 @@ class NoticesTests(SynchronousTestCase):
         """What is said is a line of the log."""
         self.say(1)
         self.assertEqual(self.log(), ["10.0.0.1:1 refused: number 0"])
+
+    def test_warning(self) -> None:
+        """What an operator should look into is a warning."""
+        self.notices.warn("{who} is odd", who="X")
+        self.assertEqual(self.log(LogLevel.warn), ["X is odd"])
 
     def test_burst(self) -> None:
         """So many lines are written and not one more, and what is left out is counted."""

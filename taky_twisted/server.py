@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from taky_twisted.background import logged
+from taky_twisted.background import logged, undeterred
 from taky_twisted.data_folder import DataFolder, DataFolderError
 from taky_twisted.doors import DoorError, Doors
 from taky_twisted.interfaces import EventStore, StoreError
@@ -55,7 +55,7 @@ class Server(MultiService):
         self._folder, self._store, self._recorder = folder, store, recorder
         self.router, self.connections, self.doors = router, connections, doors
         self._reloading = reloading
-        self._pruning = LoopingCall(router.prune)
+        self._pruning = LoopingCall(undeterred(self.log, "forgetting what is stale", router.prune))
         self._pruning.clock = reactor
         self._signals: dict[signal.Signals, Any] = {}
         for service in (connections, doors, reloading):

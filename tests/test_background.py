@@ -5,7 +5,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import Logger, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from taky_twisted.background import logged
+from taky_twisted.background import logged, undeterred
 
 
 class LoggedTests(TestCase):
@@ -26,3 +26,21 @@ class LoggedTests(TestCase):
         failed.errback(RuntimeError("no"))
         self.flushLoggedErrors(RuntimeError)
         self.assertTrue(any(event.get("what") == "pruning" and "failed" in event["log_format"] for event in observer))
+
+
+class UndeterredTests(TestCase):
+    def test_failure(self) -> None:
+        """A duty that fails is reported, and done again."""
+        log = Logger()
+        calls: list[int] = []
+
+        def duty() -> None:
+            calls.append(len(calls))
+            if len(calls) == 1:
+                raise ZeroDivisionError
+
+        again = undeterred(log, "counting", duty)
+        self.successResultOf(again())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.successResultOf(again())
+        self.assertEqual(calls, [0, 1])

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
-from taky_twisted.background import logged
+from taky_twisted.background import logged, undeterred
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.shapes import Shapes
 from taky_twisted.logs import Logger
@@ -42,7 +42,7 @@ class Connections(Service):
         """TLS connections whose peer is not known yet."""
         self.unidentified = 0
         """Connections without a uid."""
-        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping = LoopingCall(undeterred(self.log, "looking for silent connections", self._sweep))
         self._sweeping.clock = clock
         self._empty: Deferred[None] | None = None
 

@@ -1,8 +1,9 @@
 """Classes of receivers that are owed the same broadcasts, and the one joined buffer that each gets per reactor turn.
 
 A broadcast costs one append per class; at the end of the reactor turn everything that was said is joined once and
-handed to every member. Who said some of it gets a copy of its own without that. What is directed to one receiver goes
-out at once, behind what the same sender said before, so that every receiver hears every sender in order.
+handed to every member. Who said some of it gets a copy of its own without that. What is directed to one receiver is
+gathered for the same moment. Where a sender changes between the two, what it said before goes out first, so that
+every receiver hears every sender in order.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class Audiences:
         self._everything: dict[Subscription, None] = {}
         self._flushing: IDelayedCall | None = None
         self._dirty: dict[Audience, None] = {}
+        self._directed: dict[Subscription, list[Event]] = {}
+        self._directing: set[Subscription] = set()  # who said something of that
 
     def __len__(self) -> int:
         """How many audiences there are."""
@@ -127,13 +130,15 @@ class Audiences:
             reached = self._reach[groups] = [
                 audience for audience in self._audiences.values() if not groups.isdisjoint(audience.groups_out)
             ]
+        if source in self._directing:
+            self._flush_directed()
         for audience in reached:
             if audience.max_bytes and len(event.xml) > audience.max_bytes:
                 self._oversize(event, audience)
                 continue
             audience.say(event, source)
             self._dirty[audience] = None
-        if self._dirty and self._flushing is None:
+        if self._flushing is None and self._dirty:
             self._flushing = self._clock.callLater(0, self.flush)
 
     def direct(self, event: Event, source: Subscription | None, member: Subscription) -> None:
@@ -145,7 +150,19 @@ class Audiences:
                 return
             if source in audience.sources:
                 audience.flush()
-        member.sink.deliver(Batch((event,), directed=True))
+        waiting = self._directed.get(member)
+        if waiting is None:
+            self._directed[member] = [event]
+        else:
+            waiting.append(event)
+        if source is not None:
+            self._directing.add(source)
+        if self._flushing is None:
+            self._flushing = self._clock.callLater(0, self.flush)
+
+    def take_directed(self, member: Subscription) -> list[Event]:
+        """Take back what was directed to somebody in this turn, who is gone."""
+        return self._directed.pop(member, [])
 
     def tap(self, event: Event, source: Subscription | None) -> None:
         """Say an event to those who hear everything that is routed."""
@@ -158,6 +175,13 @@ class Audiences:
         if self._flushing is not None and self._flushing.active():
             self._flushing.cancel()
         self._flushing = None
+        self._flush_directed()
         dirty, self._dirty = self._dirty, {}
         for audience in dirty:
             audience.flush()
+
+    def _flush_directed(self) -> None:
+        directed, self._directed = self._directed, {}
+        self._directing.clear()
+        for member, events in directed.items():
+            member.sink.deliver(Batch(events, directed=True))

@@ -19,6 +19,9 @@ from taky_twisted.takproto.batch import Batch
 CHUNK_BYTES = 1 << 16
 """About how much is handed to a transport at once: where Twisted's transports say that they are full."""
 
+MAX_SUPERSEDED = 20_000
+"""Uids that are remembered because something newer was said of them than a newcomer is still to be told."""
+
 Replay = tuple[str, tuple[Event, ...]]
 """A uid, and what a newcomer is told about it, in order."""
 
@@ -95,7 +98,7 @@ class Outbox:
 
     def keep_directed(self) -> None:
         """Keep only what is owed to this reader in particular, and whatever else must not be lost."""
-        self._replay = None
+        self._forget_replay()
         self._fold()
         for key in [key for key, event in self._thinned.items() if key == event.uid]:
             self._remove(key)
@@ -106,8 +109,7 @@ class Outbox:
         events += self._thinned.values()
         for waiting in (self._batches, self._thinned, self._reports):
             waiting.clear()
-        self._replay = None
-        self._superseded.clear()
+        self._forget_replay()
         self._bytes = self._protected_bytes = self._newest_bytes = 0
         return events
 
@@ -116,6 +118,14 @@ class Outbox:
             self._superseded.add(event.uid)
             if event.type == DELETE:
                 self._superseded.add(event.detail.link_uid)
+        if len(self._superseded) > MAX_SUPERSEDED:
+            # A reader that never catches up is never told: what is left to tell it is settled now, and bounded.
+            self._replay = iter([entry for entry in self._replay or () if entry[0] not in self._superseded])
+            self._superseded.clear()
+
+    def _forget_replay(self) -> None:
+        self._replay = None
+        self._superseded.clear()
 
     def _take_thinned(self) -> list[Event]:
         keys, size = [], 0
@@ -136,8 +146,7 @@ class Outbox:
             size += sum([len(event.xml) for event in told])
             if size >= CHUNK_BYTES:
                 return events
-        self._replay = None
-        self._superseded.clear()
+        self._forget_replay()
         return events
 
     def _fold(self) -> None:

@@ -165,7 +165,7 @@ class Router:
         self.contacts.left(subscription, clean, now)
         primary = subscription.primary
         groups = subscription.principal.groups_out
-        for event in subscription.sink.unsent():
+        for event in (*subscription.sink.unsent(), *self.audiences.take_directed(subscription)):
             destinations = event.detail.destinations
             if primary is None or destinations is None or not destinations.explicit:
                 continue

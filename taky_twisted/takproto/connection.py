@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from taky_twisted.cot import compose, xmlcodec
 from taky_twisted.cot.errors import MalformedEvent
@@ -42,6 +42,10 @@ class Reply:
     """Whether it may be left out when the peer does not read: pongs, refusals."""
 
 
+Said = Union[Event, Unreadable, Reply]
+"""What comes of what the peer sends."""
+
+
 class TAKConnection:
     """The server's end of one stream, without a socket.
 
@@ -67,7 +71,7 @@ class TAKConnection:
         self._negotiation = Negotiation()
         self._begun = False
         self._agreed = False
-        self._read: Callable[[bytes, float], Iterator[Event | Unreadable | Reply]] = self._read_xml
+        self._read: Callable[[bytes, float], Said | None] = self._read_xml
         self.pinged = False
         """Whether the peer has sent a ping: it expects to be answered, and to be closed when it falls silent."""
         self.spoke = False
@@ -84,7 +88,7 @@ class TAKConnection:
         """Offer protobuf: bytes to be written at once, before any other event."""
         return self.send(Batch((self._negotiation.offer(now),)))
 
-    def receive(self, data: bytes, now: float) -> Iterator[Event | Unreadable | Reply]:
+    def receive(self, data: bytes, now: float) -> Iterator[Said]:
         """Take bytes off the wire.
 
         Args:
@@ -100,10 +104,9 @@ class TAKConnection:
             if self._buffer[0] == _MAGIC:
                 self._read_frames(self._first_limit)
         while (frame := self._framing.next_frame(self._buffer)) is not None:
-            if isinstance(frame, Unreadable):
-                yield self._unreadable(frame)
-            else:
-                yield from self._read(frame, now)
+            said = self._unreadable(frame) if isinstance(frame, Unreadable) else self._read(frame, now)
+            if said is not None:
+                yield said
 
     def _read_frames(self, first_limit: int | None) -> None:
         from .protobuf_framing import ProtobufFraming  # only where somebody speaks it: it costs memory
@@ -112,46 +115,43 @@ class TAKConnection:
         self._read = self._read_protobuf
         self._max_errors = MAX_FRAME_ERRORS
 
-    def _read_xml(self, document: bytes, now: float) -> Iterator[Event | Unreadable | Reply]:
+    def _read_xml(self, document: bytes, now: float) -> Said | None:
         if document.startswith(b"<auth"):
-            return  # no password is asked for here: what follows counts
+            return None  # no password is asked for here: what follows counts
         try:
             event = self._decode(document)
         except MalformedEvent as error:
-            # One that lost its end swallowed the beginning of the next: that one is whole.
+            # One that lost its end swallowed the beginning of the next, which may be whole: it is read again.
             rest = document.rfind(b"<event ", 1)
-            yield self._unreadable(Unreadable(str(error), document if rest < 0 else document[:rest]))
             if rest >= 0:
-                yield from self._read_xml(document[rest:], now)
-            return
-        yield from self._heard(event, now)
+                self._buffer[:0] = document[rest:]
+                document = document[:rest]
+            return self._unreadable(Unreadable(str(error), document))
+        return self._heard(event, now)
 
-    def _read_protobuf(self, payload: bytes, now: float) -> Iterator[Event | Unreadable | Reply]:
+    def _read_protobuf(self, payload: bytes, now: float) -> Said | None:
         from .protobuf import decode
 
         try:
             event = decode(payload, self._decode)
         except MalformedEvent as error:
-            yield self._unreadable(Unreadable(str(error), payload))
-            return
-        if event is not None:
-            yield from self._heard(event, now)
+            return self._unreadable(Unreadable(str(error), payload))
+        return None if event is None else self._heard(event, now)
 
-    def _heard(self, event: Event, now: float) -> Iterator[Event | Reply]:
+    def _heard(self, event: Event, now: float) -> Event | Reply:
         self._errors = 0
         if not self.spoke:
             self.spoke = True
             self._framing.trust()
         type_ = event.type
-        if type_[:2] not in ("t-", "T-"):
-            yield event
-        elif type_.lower() == PING:
-            self.pinged = True
-            yield Reply(self.send(Batch((compose.pong(now),))), optional=True)
-        elif type_.lower() == REQUEST:
-            yield self._answer(event, now)
-        else:
-            yield event
+        if type_[:2] in ("t-", "T-"):
+            type_ = type_.lower()
+            if type_ == PING:
+                self.pinged = True
+                return Reply(self.send(Batch((compose.pong(now),))), optional=True)
+            if type_ == REQUEST:
+                return self._answer(event, now)
+        return event
 
     def _answer(self, request: Event, now: float) -> Reply:
         answer, agreed = self._negotiation.answer(request, now)

@@ -169,6 +169,7 @@ class AudienceTests(AudienceCase):
         self.assertEqual((to_limited.uids(), to_any.uids(), self.router.oversize), (["S"], ["S", "L"], 1))
         for said in (small, large):
             self.audiences.direct(said, None, limited)
+        self.turn()
         self.assertEqual((to_limited.uids(), self.router.oversize), (["S"], 2))
 
     def test_only_too_large(self) -> None:
@@ -178,13 +179,23 @@ class AudienceTests(AudienceCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_directed(self) -> None:
-        """What is for one comes at once, marked as such, alone."""
+        """What is for one comes at the end of the turn in one piece, marked as such."""
         (a, to_a), (b, to_b), (_, to_c) = self.join(), self.join(), self.join()
+        said = [item("D1"), item("D2")]
+        for each in said:
+            self.audiences.direct(each, a, b)
+        self.turn()
+        self.assertEqual([(batch.events, batch.directed) for batch in to_b.batches], [(said, True)])
+        self.assertEqual((to_a.events, to_c.events, self.clock.getDelayedCalls()), ([], [], []))
+
+    def test_directed_to_who_leaves_in_the_same_turn(self) -> None:
+        """What was for somebody who leaves before the end of the turn can be taken back."""
+        (a, _), (b, to_b) = self.join(), self.join()
         said = item("D")
         self.audiences.direct(said, a, b)
-        self.assertEqual([(batch.events, batch.directed) for batch in to_b.batches], [((said,), True)])
+        self.assertEqual((self.audiences.take_directed(b), self.audiences.take_directed(b)), ([said], []))
         self.turn()
-        self.assertEqual((to_a.events, to_c.events, to_b.uids()), ([], [], ["D"]))
+        self.assertEqual(to_b.events, [])
 
     def test_directed_does_not_overtake(self) -> None:
         """What is for one comes behind what its sender said to all before."""
@@ -197,11 +208,21 @@ class AudienceTests(AudienceCase):
         self.turn()
         self.assertEqual((to_b.uids(), to_c.uids()), (["A1", "D1", "D2", "A2"], ["A1", "A2"]))
 
+    def test_directed_leaves_the_rest_together(self) -> None:
+        """What others said goes on waiting for the end of the turn: one piece is cheaper than two."""
+        (a, _), (b, to_b), (c, _) = self.join(), self.join(), self.join()
+        self.say("C1", c)
+        self.audiences.direct(item("D"), a, b)
+        self.say("C2", c)
+        self.turn()
+        self.assertEqual([[each.uid for each in batch.events] for batch in to_b.batches], [["D"], ["C1", "C2"]])
+
     def test_directed_to_who_has_left(self) -> None:
         """What is for somebody who left this moment is handed to its sink, which knows what became of it."""
         b, to_b = self.join()
         b.close()
         self.audiences.direct(item("D"), None, b)
+        self.turn()
         self.assertEqual(to_b.uids(), ["D"])
 
     def test_filter(self) -> None:
@@ -212,6 +233,7 @@ class AudienceTests(AudienceCase):
         a.publish(event(control("t-b", request, uid="wish")))
         self.say("X", a), self.say("X", b), self.say("Y", b)
         self.audiences.direct(item("Z"), b, a)
+        self.turn()
         self.assertEqual(to_a.uids(), ["X", "Z"])
         self.say("Y", b)
         self.turn()

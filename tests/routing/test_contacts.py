@@ -149,6 +149,7 @@ class IdentityTests(ContactsCase):
         self.assertEqual((self.called("FOX"), self.called("fox"), self.called("Bear")), ([], [], ["A"]))
         peer.report("A", "BEAR", team="Red")
         self.assertEqual((self.called("Bear"), self.called("BEAR")), (["A"], ["A"]))
+        self.assertEqual((len(self.contacts._by_callsign), len(self.contacts._by_folded)), (1, 1))
         self.assertEqual(self.contact("A").team, "Red")
 
     def test_spelling_of_callsigns(self) -> None:
@@ -323,6 +324,7 @@ class ReconnectTests(ContactsCase):
 
     def test_anonymous_and_alive(self) -> None:
         """If the older one speaks, both are addressed from then on, with one warning."""
+        watcher = self.join("W")
         older, newer = self.join("A", callsign="OLD"), self.join("A", callsign="NEW")
         self.clock.advance(1)
         older.report("A", "OLD")
@@ -332,7 +334,9 @@ class ReconnectTests(ContactsCase):
         older.report("A", "OLD")
         newer.report("A", "NEW")
         self.assertEqual(len([line for line in self.log() if "two anonymous" in line]), 1)
+        self.assertEqual([line for line in self.log() if "is said by" in line], [])
         older.leave()
+        self.assertNotIn("-A", watcher.uids())
         self.assertEqual((self.holders("A"), self.contact("A").present), ([newer.subscription], True))
 
     def test_anonymous_and_only_pinging(self) -> None:
@@ -548,7 +552,10 @@ class DepartureTests(ContactsCase):
         """When the server stops nobody is told that anybody left; what is known is kept, and nothing ticks on."""
         stays, breaks = self.join("A"), self.join("B")
         self.join("GONE").leave()
+        self.join("D"), self.join("D")
+        self.clock.advance(10)
         self.join("C"), self.join("C")
+        self.clock.advance(1)
         breaks.leave(clean=False)
         self.watcher.heard()
         self.router.stop()
@@ -632,10 +639,21 @@ class KeepingTests(ContactsCase):
         self.clock.advance(KNOWN_SECONDS - 3600)
         self.contacts.prune(self.clock.seconds())
         self.assertEqual(sorted(self.stored()), ["A", "B", "HERE"])
+        self.assertEqual(self.called(""), [])
         self.contacts.prune(self.clock.seconds() + 1)
         self.assertEqual((sorted(self.stored()), self.called("A"), self.contacts.get("A")), (["B", "HERE"], [], None))
         self.contacts.prune(self.clock.seconds() + KNOWN_SECONDS + 3601)
         self.assertEqual([each.uid for each in self.contacts], ["HERE"])
+
+    def test_a_week_since_it_left(self) -> None:
+        """The week begins when somebody leaves, however long before it reported last."""
+        peer = self.join("A")
+        self.clock.advance(KNOWN_SECONDS)
+        peer.leave()
+        self.contacts.prune(self.clock.seconds() + KNOWN_SECONDS)
+        self.assertEqual(self.called("A"), ["A"])
+        self.contacts.prune(self.clock.seconds() + KNOWN_SECONDS + 1)
+        self.assertEqual((self.called("A"), self.called("")), ([], []))
 
     def test_forgotten_after_a_restart(self) -> None:
         """The week goes on counting over a restart, in whatever order the store gives them."""

@@ -12,7 +12,7 @@ from taky_twisted.routing.records import Emergency, Groups
 from taky_twisted.routing.router import Router
 from taky_twisted.routing.subscription import Subscription
 from taky_twisted.stores.memory import MemoryStore
-from tests.fakes import MemorySink, Site, principal
+from tests.fakes import LogLines, MemorySink, Site, principal
 from tests.samples import NOW, POINT, cancel, emergency, event, sa, to, xml
 
 G1, G2 = frozenset({"g1"}), frozenset({"g2"})
@@ -25,6 +25,7 @@ class EmergenciesTests(SynchronousTestCase):
         self.clock.rightNow = NOW
         self.store = MemoryStore(self.clock)
         self.router = Router(self.clock, MemoryStore(self.clock), Limits())
+        self.log = LogLines(self)
         self.said: list[tuple[Alert, Event]] = []
         self.emergencies = self.make()
 
@@ -68,6 +69,8 @@ class EmergenciesTests(SynchronousTestCase):
         """An emergency is said again each period, with fresh times and the start of the first time."""
         raised = self.hear(emergency("A", "A"), self.client("A"))
         self.assertEqual(self.said, [], "the first time is routed like everything")
+        self.hear(emergency("A", "A"), self.client("A"))
+        self.assertEqual(len([line for line in self.log() if line == "emergency A-9-1-1 raised by A"]), 1)
         self.assertEqual(self.pass_time(9.5), [])
         self.assertEqual(self.pass_time(11), [("b-a-o-tbl", 10), ("b-a-o-tbl", 20)])
         alert, again = self.said[1]
@@ -128,8 +131,11 @@ class EmergenciesTests(SynchronousTestCase):
         """Somebody who never said who it is ends its own emergency."""
         client = self.client()
         self.hear(xml("E", "b-a-o-tbl", "<emergency/>"), client)
+        self.assertIn("emergency E raised by peer of ", self.log())
         self.hear(xml("E", "b-a-o-can", '<emergency cancel="true"/>'), client)
         self.assertEqual((len(self.emergencies), self.stored()), (0, []))
+        self.clock.advance(15)
+        self.assertEqual(self.clock.getDelayedCalls(), [], "and nothing ticks on")
 
     def test_cancelled_by_its_uid(self) -> None:
         """After a reconnect the client that raised it ends it, known by the uid in its link or by its own."""

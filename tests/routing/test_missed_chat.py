@@ -88,6 +88,7 @@ class MissedChatsTests(SynchronousTestCase):
         self.chats.prune(NOW + WEEK)
         self.assertEqual([(record.recipient, record.number) for record in self.stored()], [("B", 2)])
         self.assertEqual((self.take("B", NOW + WEEK + 1), self.stored()), ([], []))
+        self.assertEqual(self.chats._waiting, {}, "nothing is left of anybody")
 
     def test_groups(self) -> None:
         """Who may not hear the sender any more does not get its messages, then or later."""

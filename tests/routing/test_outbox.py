@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.cot import compose
 from taky_twisted.cot.event import Event
+from taky_twisted.routing import outbox
 from taky_twisted.routing.outbox import CHUNK_BYTES, Outbox, OutboxOverflow
 from taky_twisted.takproto.batch import Batch
 from tests.samples import NOW, cancel, chat, delete, emergency, event, marker, ping, sa, xml
@@ -268,6 +269,32 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.replay((uid, (item(uid),)) for uid in ("M", "N", "O"))
         self.add(item("M", 2), event(delete("N")), after=5)
         self.assertEqual(self.uids(), ["A-ping", "A-ping", "M", "delete-N", "O"])
+
+    def test_memory_of_what_is_superseded(self) -> None:
+        """A newcomer that never catches up costs bounded memory, and is told what it would have been told."""
+        self.patch(outbox, "MAX_SUPERSEDED", 10)
+        thin(self.outbox)
+        self.outbox.replay((uid, (item(uid),)) for uid in ("M", "N", "O", "P"))
+        self.add(item("M", 2), after=5)
+        for number in range(100):
+            self.add(report(f"R-{number}", size=600), after=5)
+            self.assertLessEqual(len(self.outbox._superseded), 10)
+            if number == 50:
+                self.add(event(delete("N")), after=5)
+        told = [uid for uid in self.uids() if not uid.startswith("R-")]
+        self.assertEqual(told, ["A-ping", "A-ping", "M", "delete-N", "O", "P"])
+
+    def test_told_again(self) -> None:
+        """What was said before somebody is told anew keeps nothing from it."""
+        self.outbox.replay([("M", (item("M"),))])
+        self.add(item("M", 2))
+        drain(self.outbox)
+        for empty in (lambda: self.assertFalse(self.outbox), self.outbox.unsent, self.outbox.keep_directed):
+            empty()
+            self.outbox.replay([("M", (item("M"),))])
+            self.assertEqual(self.uids(), ["M"])
+            self.outbox.replay([])
+            self.add(item("M", 2))
 
     def test_unsent(self) -> None:
         """When the reader is gone everything that was said and not taken is there once, but not what it was shown."""

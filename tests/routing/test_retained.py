@@ -91,6 +91,9 @@ class RetainedTests(SynchronousTestCase):
         self.assertEqual(self.shown(), ["M"])
         self.retained.keep(item("M", now=NOW + 5, stale=0), G1, NOW + 5)
         self.assertEqual((self.shown(), self.kept().items), ([], []))
+        self.retained.keep(item("M", stale=60), G1, NOW)
+        self.retained.keep(item("M", stale=-1), G1, NOW)
+        self.assertEqual(self.shown(), [])
 
     def test_update_with_earlier_stale(self) -> None:
         """An update may make an item go stale earlier, or later, than was said before."""
@@ -159,6 +162,15 @@ class RetainedTests(SynchronousTestCase):
         self.assertEqual((len(self.retained), len(self.kept().items)), (1, 1))
         self.retained.prune(NOW + 2000 + DAY)
         self.assertEqual((len(self.retained), self.retained._expiry), (0, []))
+
+    def test_expiry_among_many_updates(self) -> None:
+        """However often items are updated, each goes when it is stale."""
+        for number in range(150):
+            for at in range(5):
+                self.retained.keep(item(f"M-{at}", now=NOW, stale=1000 - 100 * at - number), G1, NOW)
+        for at in range(5):
+            self.retained.prune(NOW + 851 - 100 * (4 - at))
+            self.assertEqual(len(self.retained), 4 - at)
 
     def test_groups(self) -> None:
         """An item is shown to who hears one of the groups that it was said to, and to nobody else."""
@@ -288,6 +300,8 @@ class RetainedTests(SynchronousTestCase):
         self.retained.delete("N", G1, NOW, NOW)
         kept = self.kept()
         restarted = self.make()
+        restarted.restore(kept.items, kept.tombstones, NOW + 60)
+        self.assertEqual(len(restarted), 0)
         restarted.restore(kept.items, kept.tombstones, NOW + DAY)
         self.assertEqual(len(restarted), 0)
         restarted.keep(item("N", stale=2 * DAY), G1, NOW + DAY)

@@ -329,6 +329,7 @@ class NewcomerTests(RouterCase):
         self.clock.advance(8 * 86_400)
         self.router.prune()
         self.assertEqual([self.kept(kind) for kind in (Item, Tombstone, KnownContact, MissedChat)], [[], [], ["A"], []])
+        self.assertEqual((len(self.router.retained), len(self.router.chats)), (0, 0))
 
     def test_max_persist_ttl(self) -> None:
         """max_persist_ttl caps how long items are shown."""
@@ -638,6 +639,22 @@ class AlertTests(RouterCase):
         self.repeat()
         self.assertEqual(b.types(), ["b-a-o-tbl"] * 2)
 
+    def test_by_callsign_or_by_uid(self) -> None:
+        """One for somebody stays with that one, in whichever way it is named."""
+        a, b, c = self.team("A", "B", "C")
+        for marti in (to("B"), '<dest uid="B"/>'):
+            a.say(emergency("A", "A", marti=marti))
+            self.repeat()
+            self.assertEqual((a.types(), len(b.heard()), c.types()), ([], 2, []), marti)
+            self.assertNotIn("A-9-1-1", self.connect().shown())
+
+    def test_raised_by_somebody_without_a_name(self) -> None:
+        """A connection that never said who it is does not get its own back either."""
+        b, somebody = self.join("B"), self.connect()
+        somebody.say(xml("E", "b-a-o-tbl", "<emergency/>"))
+        self.repeat()
+        self.assertEqual((somebody.types(), b.types()), ([], ["b-a-o-tbl"] * 2))
+
     def test_group(self) -> None:
         """An emergency for one group is repeated to that group, also to its newcomers."""
         a = self.connect(principal("a", ["g1", "g2"], []))
@@ -701,13 +718,15 @@ class StopTests(RouterCase):
     def test_stop(self) -> None:
         """When the server stops what was said is handed over, nobody is announced as gone, and nothing ticks on."""
         a, b = self.team("A", "B")
+        self.join("C").leave(clean=False)
+        b.heard()
         a.subscription.publish(event(emergency("A", "A")))
         a.subscription.publish(event(marker()))
-        self.join("C").leave(clean=False)
         self.router.stop()
-        self.assertEqual([each.uid for each in b.sink.events][:2], ["A-9-1-1", "MARK-1"])
+        self.assertEqual([each.uid for each in b.sink.events], ["A-9-1-1", "MARK-1"])
         b.heard()
         a.leave()
+        self.assertEqual(list(self.router.subscriptions), [b.subscription])
         self.router.contacts.save()
         self.assertEqual((b.heard(), self.clock.getDelayedCalls()), ([], []))
 

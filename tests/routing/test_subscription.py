@@ -105,7 +105,8 @@ class SubscriptionTests(SynchronousTestCase):
         """While incognito only what is for somebody gets through, and the client looks gone."""
         self.say(sa("A", "A"))
         self.say(sa("B", "B"), source=self.other)
-        self.say(control("T-X-C-I-E"))
+        self.assertEqual(len(self.say(control("T-X-C-I-E"))), 1, "its departure")
+        self.say(control("t-x-c-m"), ping())
         self.assertEqual(
             self.say(sa("A", "A"), marker(), chat("A", number=1), marker("E", marti='<dest group="x"/>')), []
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -397,10 +398,10 @@ class OutboxModelTests(SynchronousTestCase):
     def test_whatever_is_said_and_taken(self, steps: list[tuple[str, list[tuple[str, str]], float]]) -> None:
         """Messages come all and in order, of each item the newest comes, nothing twice, and memory is bounded."""
         outbox, owed, now, said, taken = Outbox(SMALL, 1.0), Owed(), NOW, 0, 0
-        replayed = False
+        replayed, serial = False, count()
         for what, chosen, seconds in steps:
             now += seconds
-            events = [replace(EVENTS[key], start=float(said + at)) for at, key in enumerate(chosen)]
+            events = [replace(EVENTS[key], start=float(next(serial))) for key in chosen]
             if what == "replay" and replayed:
                 continue  # a newcomer is told once
             if what == "take":

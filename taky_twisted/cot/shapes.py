@@ -96,7 +96,7 @@ class _Shape:
         self._tags = markup.count(b"<")
         self._root = _places([reader.root[name] for name in _ROOT])
         self._point = _places([reader.point[name] for name in _POINT])
-        self._has_marti = b"<marti" in markup
+        self._has_marti = bool(reader.edits)
         self._reader = reader
         platform, _, version = (reader.detail.takv or "").partition(":")
         detail, chat = reader.detail, reader.chat or Chat("", "", ())

@@ -167,9 +167,9 @@ class RetainedTests(SynchronousTestCase):
         """However often items are updated, each goes when it is stale."""
         for number in range(150):
             for at in range(5):
-                self.retained.keep(item(f"M-{at}", now=NOW, stale=1000 - 100 * at - number), G1, NOW)
+                self.retained.keep(item(f"M-{at}", now=NOW, stale=1000 - 100 * at + number), G1, NOW)
         for at in range(5):
-            self.retained.prune(NOW + 851 - 100 * (4 - at))
+            self.retained.prune(NOW + 1149 - 100 * (4 - at))
             self.assertEqual(len(self.retained), 4 - at)
 
     def test_groups(self) -> None:

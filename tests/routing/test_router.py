@@ -730,6 +730,15 @@ class StopTests(RouterCase):
         self.router.contacts.save()
         self.assertEqual((b.heard(), self.clock.getDelayedCalls()), ([], []))
 
+    def test_left(self) -> None:
+        """Who has left hears nothing more, and nothing is left of it but what is known of the contact."""
+        a, b = self.team("A", "B")
+        b.leave()
+        a.say(marker())
+        self.assertEqual(b.heard(), [])
+        a.leave()
+        self.assertEqual((len(self.router.subscriptions), len(self.router.audiences)), (0, 0))
+
     def test_joined_is_logged(self) -> None:
         """The log says who joined, as whom, from where, with which software."""
         self.join("A", "FOX", principal("alice"))

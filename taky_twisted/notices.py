@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import LogLevel
 
+from taky_twisted.identity.certificates import printable
 from taky_twisted.logs import Logger
 
 BURST = 50
@@ -40,6 +41,8 @@ class Notices:
                 self.log.info("{count} more lines of this kind were left out", count=left_out)
         self._count += 1
         if self._count <= BURST:
-            self.log.emit(level, format_, **fields)
+            # Names are what clients say: they must not forge lines, nor fill the screen.
+            safe = {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
+            self.log.emit(level, format_, **safe)
         else:
             self.suppressed += 1

@@ -72,7 +72,7 @@ class Server(MultiService):
             self._folder.open()
             self.router.flow_tag += self._folder.server_id()
             failures: list[Failure] = []
-            self._store.open().addCallbacks(self.router.restore, failures.append)
+            self._store.open().addCallback(self.router.restore).addErrback(failures.append)
             if failures:
                 failures[0].raiseException()
             _raise_file_limit()

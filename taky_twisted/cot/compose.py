@@ -24,6 +24,7 @@ FALLBACK_TYPE = "a-f-G-U-C"
 """The type named in a departure when the contact's own is not known."""
 
 _ROOT = len(PROLOG)
+_REMARKS = re.compile(rb"<remarks[ >].*?</remarks>", re.DOTALL)
 _FLOW_TAGS = re.compile(rb"<_flow-tags_(?=[ \t\r\n/>])")
 _START_TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*?(/?)>")
 _NOWHERE = '<point lat="0" lon="0" hae="0" ce="9999999" le="9999999"/>'
@@ -63,9 +64,17 @@ def repeated(event: Event, now: float, stale: float) -> Event:
     )
 
 
-def chat_failed(event: Event) -> Event:
-    """Tell the sender that a chat reached nobody: the same message, of another type."""
-    return _with_root(event, {b"type": CHAT_FAILED}, replace(event, type=CHAT_FAILED))
+def chat_failed(event: Event, max_bytes: int = 0) -> Event:
+    """Tell the sender that a chat reached nobody: the same message, of another type.
+
+    Args:
+        event: the chat.
+        max_bytes: what a client can read, 0 for anything; a longer message is told of without its text.
+    """
+    failed = _with_root(event, {b"type": CHAT_FAILED}, replace(event, type=CHAT_FAILED))
+    if max_bytes and len(failed.xml) > max_bytes:
+        failed.xml = _REMARKS.sub(b"", failed.xml)
+    return failed
 
 
 def without_flow_tag(event: Event, tag: str) -> Event:

@@ -20,14 +20,16 @@ from operator import itemgetter
 from .errors import MalformedEvent
 from .event import PROLOG, Chat, Detail, Event
 from .times import LATEST, parse_time
-from .xmlcodec import Reader, decode, destinations, position
+from .xmlcodec import MAX_NAME_CHARS, Reader, decode, destinations, position
 
 MAX_BYTES = 4096
 """Larger documents are rarely alike."""
 MAX_SHAPES = 256
 """How many structures are known; when there are more, all are forgotten."""
-MAX_DETAILS = 1024
-"""How many senders' names and destinations are remembered for each of them; when there are more, all are forgotten."""
+MAX_DETAILS = 4096
+"""How many senders' names and destinations are remembered in all; when there are more, all are forgotten."""
+MAX_DETAIL_BYTES = 512
+"""Longer names and destinations are not remembered."""
 
 _TEXT = re.compile(rb">[^<>\"]+<")
 _CONTROL = bytes(range(0x20)) + b"\x7f"
@@ -42,6 +44,7 @@ class Shapes:
 
     def __init__(self) -> None:
         self._shapes: dict[bytes, _Shape | None] = {}
+        self._details: Details = {}
         self._once: set[int] = set()
 
     def decode(self, document: bytes) -> Event:
@@ -58,7 +61,7 @@ class Shapes:
         markup = _TEXT.sub(b"><", b'"'.join(pieces[::2]))
         shape = self._shapes.get(markup)
         if shape is not None:
-            event = shape.read(document, pieces[1::2])
+            event = shape.read(document, pieces[1::2], self._details)
             if event is not None:
                 return event
         event = decode(document)
@@ -76,7 +79,12 @@ class Shapes:
             return
         if len(self._shapes) >= MAX_SHAPES:
             self._shapes.clear()
+            self._details.clear()
         self._shapes[markup] = _shape_of(markup)
+
+
+Details = dict[tuple["_Shape", tuple[bytes, ...]], Detail]
+"""What was made of the values of one structure that say who speaks and to whom."""
 
 
 class _Shape:
@@ -104,10 +112,15 @@ class _Shape:
         texts += [chat.id, chat.chatroom, *chat.uids, *(value for _, value in reader.dests)]
         self._known = {text: at for at, text in enumerate(dict.fromkeys(text for text in texts if text))}
         self._key = _places(list(self._known))
-        self._details: dict[tuple[bytes, ...], Detail] = {}
 
-    def read(self, document: bytes, values: list[bytes]) -> Event | None:
-        """Read a document of this structure; None if its values need a parser."""
+    def read(self, document: bytes, values: list[bytes], details: Details) -> Event | None:
+        """Read a document of this structure; None if its values need a parser.
+
+        Args:
+            document: all of it.
+            values: what stands between its double quotes.
+            details: what was made of such values before, for all structures.
+        """
         if (
             document.count(b"<") != self._tags
             or b"&" in document
@@ -117,15 +130,15 @@ class _Shape:
         ):
             return None
         key = self._key(values)
-        detail = self._details.get(key)
+        detail = details.get((self, key))
         if detail is None:
-            if not all(key):
+            if not all(key) or sum(map(len, key)) > MAX_DETAIL_BYTES:
                 return None  # what is empty counts as absent
-            if len(self._details) >= MAX_DETAILS:
-                self._details.clear()
-            detail = self._details[key] = self._detail([value.decode() for value in key])
+            if len(details) >= MAX_DETAILS:
+                details.clear()
+            detail = details[self, key] = self._detail([value.decode() for value in key])
         uid, type_, how, time_text, start_text, stale_text = self._root(values)
-        if not (uid and type_ and how):
+        if not (uid and type_ and how) or len(uid) > MAX_NAME_CHARS:
             return None
         try:
             time, time_kept = parse_time(time_text.decode())
@@ -180,6 +193,8 @@ def _shape_of(markup: bytes) -> _Shape | None:
             return None
         if any(not marked.endswith(b"</marti>", 0, end) for _, end, _ in reader.edits):
             return None
+        if markup.count(b"<marti") != len(reader.edits):
+            return None  # another element whose name begins so, or one in another place
         return _Shape(reader, markup)
     except (KeyError, MalformedEvent):
         return None

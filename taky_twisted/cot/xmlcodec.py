@@ -28,6 +28,8 @@ UNCHECKED_BYTES = 4096
 """Documents up to this size cannot be over the limits on attributes."""
 MAX_DESTINATIONS = 1000
 """``<dest>`` of one event."""
+MAX_NAME_CHARS = 1024
+"""Characters in a uid, a type or a callsign."""
 MAX_LATITUDE, MAX_LONGITUDE = 90.5, 180.5
 
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?"
@@ -53,6 +55,8 @@ def decode(document: bytes) -> Event:
     missing = [name for name in ("uid", "type", "how", *_TIMES) if not root.get(name)]
     if missing:
         raise MalformedEvent(f"event lacks {', '.join(missing)}")
+    if max(len(root["uid"]), len(root["type"]), len(detail.callsign)) > MAX_NAME_CHARS:
+        raise MalformedEvent(f"a uid, type or callsign of over {MAX_NAME_CHARS} characters")
     if point is None:
         raise MalformedEvent("event has no point")
     time, time_kept = parse_time(root["time"])

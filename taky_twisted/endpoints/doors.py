@@ -309,7 +309,7 @@ def _checked_socket(kind: str, named: Mapping[str, str]) -> dict[str, str]:
 
 
 def _warn_about_idle_keys(shown: str, named: Mapping[str, str]) -> None:
-    from twisted.logger import Logger
+    from taky_twisted.logs import Logger
 
     for key, instead in _WITHOUT_EFFECT.items():
         if key in named:

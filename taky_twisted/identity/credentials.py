@@ -11,10 +11,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
-from twisted.logger import Logger
 
 from taky_twisted.identity.certificates import distinguished_name, printable
 from taky_twisted.identity.errors import EndpointError
+from taky_twisted.logs import Logger
 
 log = Logger()
 

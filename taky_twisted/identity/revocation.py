@@ -16,9 +16,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
 from taky_twisted.identity.errors import EndpointError
+from taky_twisted.logs import Logger
 
 if TYPE_CHECKING:
     from taky_twisted.identity.principal import Certificate

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from cryptography import x509
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from taky_twisted.identity.certificates import certificate_of, distinguished_name
@@ -31,6 +30,7 @@ from taky_twisted.identity.credentials import (
 from taky_twisted.identity.errors import EndpointError
 from taky_twisted.identity.refusals import shown_as, verify_refusal
 from taky_twisted.identity.transport import Handshake, TLSProtocol
+from taky_twisted.logs import Logger
 
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol

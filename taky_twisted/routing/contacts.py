@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from taky_twisted.cot import compose
-from taky_twisted.cot.event import PROLOG, Event
-from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.cot.event import Event
 from taky_twisted.interfaces import EventStore
 
+from .kept import kept_event
 from .records import Groups, KnownContact
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ REPLAY_SECONDS = 24 * 3600
 """The age up to which a connected contact's last report is shown to newcomers."""
 KNOWN_SECONDS = 7 * 24 * 3600
 """How long a contact that is away is known, so that chat waits for it."""
+MAX_REPORT_BYTES = 1 << 14
+"""A larger self-report is passed on, but newcomers are not shown it."""
 CLOCK_SECONDS = 300
 """How far a client's clock may be off before there is a warning."""
 
@@ -53,6 +55,7 @@ class Contact:
         "groups_in",
         "groups_out",
         "holders",
+        "host",
         "leaving",
         "principal",
         "role",
@@ -69,6 +72,8 @@ class Contact:
         self.sa: Event | None = None
         """Its latest report to everybody; None before one, and once a delete took it off the map."""
         self.principal: str | None = None
+        self.host = ""
+        """The address that it was last heard from."""
         self.groups_in: Groups = frozenset()
         self.groups_out: Groups = frozenset()
         self.seen = 0.0
@@ -104,6 +109,7 @@ class Contact:
             role=self.role,
             takv=self.takv,
             principal=self.principal,
+            host=self.host,
             groups_in=self.groups_in,
             groups_out=self.groups_out,
             seen=self.seen,
@@ -154,8 +160,10 @@ class Contacts:
             contact.team, contact.role, contact.takv = record.team, record.role, record.takv
             contact.principal, contact.seen = record.principal, record.seen
             contact.groups_in, contact.groups_out = record.groups_in, record.groups_out
-            contact.sa = decode(record.xml[len(PROLOG) :])
-            contact.departed = compose.departure(record.uid, record.type, now)
+            contact.host = record.host
+            contact.sa = kept_event(record)
+            if contact.sa is not None:
+                contact.departed = compose.departure(record.uid, record.type, now)
             self._by_uid[record.uid] = self._away[record.uid] = contact
             self._index(contact, record.callsign)
 
@@ -203,8 +211,12 @@ class Contacts:
         contact.team, contact.role, contact.takv = detail.team, detail.role, detail.takv or ""
         contact.principal = source.principal.name
         contact.groups_in, contact.groups_out = groups, source.principal.groups_out
-        contact.seen = now
-        if not source.incognito and not (detail.destinations is not None and detail.destinations.explicit):
+        contact.seen, contact.host = now, source.host
+        if len(event.xml) > MAX_REPORT_BYTES:
+            source.notices.say(
+                "the report of {callsign} is too large to be shown to newcomers", callsign=detail.callsign
+            )
+        elif not source.incognito and not (detail.destinations is not None and detail.destinations.explicit):
             contact.sa = event
         self._touch(contact)
         return contact if new else None
@@ -274,24 +286,43 @@ class Contacts:
                     peer=source.peer,
                 )
 
-    def visible(self, groups_out: Groups, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
+    def visible(self, newcomer: Subscription, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
         """Go through what a newcomer is told: the report of whoever is there; of who left, also that it left.
 
         Whom it is told of is settled now; the report is the latest when it is asked for.
         """
-        return self._visible(list(self._by_uid), groups_out, now)
+        return self._visible(list(self._by_uid), newcomer, now)
 
-    def _visible(self, uids: list[str], groups_out: Groups, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
+    def _visible(self, uids: list[str], newcomer: Subscription, now: float) -> Iterator[tuple[str, tuple[Event, ...]]]:
         for uid in uids:
             contact = self._by_uid.get(uid)
             sa = contact.sa if contact is not None else None
-            if contact is None or sa is None or groups_out.isdisjoint(contact.groups_in):
+            if contact is None or sa is None or newcomer.principal.groups_out.isdisjoint(contact.groups_in):
                 continue
             if contact.present:
                 if now - contact.seen <= REPLAY_SECONDS and not contact.incognito:
                     yield contact.uid, (sa,)
-            elif contact.departed is not None and sa.stale > now:
+            elif contact.departed is not None and sa.stale > now and not self._may_be(newcomer, contact):
                 yield contact.uid, (sa, contact.departed)
+
+    def doubtful(self, source: Subscription, now: float) -> list[tuple[str, tuple[Event, ...]]]:
+        """List what somebody was not told as a newcomer, because it could have been that contact itself."""
+        return [
+            (contact.uid, (contact.sa, contact.departed))
+            for contact in self._away.values()
+            if contact.sa is not None
+            and contact.departed is not None
+            and contact.sa.stale > now
+            and not source.principal.groups_out.isdisjoint(contact.groups_in)
+            and self._may_be(source, contact)
+        ]
+
+    @staticmethod
+    def _may_be(newcomer: Subscription, contact: Contact) -> bool:
+        """Whether a newcomer may be this contact, come back: it must not be told that it is gone."""
+        if contact.principal is not None:
+            return contact.principal == newcomer.principal.name
+        return newcomer.principal.anonymous and contact.host != "" and contact.host == newcomer.host
 
     def prune(self, now: float) -> None:
         """Forget who has been away for long."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from taky_twisted.cot import compose
-from taky_twisted.cot.event import PROLOG, Destinations, Event
+from taky_twisted.cot.event import Destinations, Event
 from taky_twisted.cot.types import EMERGENCY_CANCEL, EMERGENCY_TYPES
-from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.interfaces import EventStore
 from taky_twisted.logs import Logger
 
+from .kept import kept_event
 from .records import Emergency, Groups
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ CANCEL_REPEATS = (5.0, 10.0)
 """Seconds after which a cancel is said again."""
 CANCEL_SECONDS = 15
 """How long newcomers are told of a cancel."""
+MAX_ALERT_BYTES = 1 << 16
+"""A larger emergency is passed on but not repeated."""
 MIN_STALE_SECONDS = 15
 """A repeat is fresh for at least so long, and always longer than the period."""
 
@@ -81,7 +83,9 @@ class Emergencies:
     def restore(self, records: list[Emergency]) -> None:
         """Take over what a store held, and go on repeating it at once."""
         for record in records:
-            self._alerts[record.uid] = Alert(record, decode(record.xml[len(PROLOG) :]), None)
+            event = kept_event(record)
+            if event is not None:
+                self._alerts[record.uid] = Alert(record, event, None)
         if self._alerts:
             self._schedule(0)
 
@@ -116,8 +120,11 @@ class Emergencies:
         destinations = event.detail.destinations or Destinations()
         if destinations.explicit and not destinations.callsigns and not destinations.uids:
             return  # for nobody whom we could repeat it to
-        if older is None and len(self._alerts) >= self._max_alerts:
-            self._drop_one(source)
+        if len(event.xml) > MAX_ALERT_BYTES:
+            source.notices.warn("emergency {uid} is too large to be repeated", uid=event.uid)
+            return
+        if older is None and len(self._alerts) >= self._max_alerts and not self._drop_one(source):
+            return
         own = source.primary.uid if source.primary is not None else ""
         record = Emergency(
             uid=event.uid,
@@ -152,12 +159,12 @@ class Emergencies:
         self._later(CANCEL_SECONDS, self._forget_cancel, cancel)
 
     def _is_raiser(self, alert: Alert, source: Subscription) -> bool:
+        if source is alert.source:
+            return True
         record = alert.record
-        return (
-            source is alert.source
-            or (record.raiser != "" and record.raiser in source.uids)
-            or (record.principal is not None and record.principal == source.principal.name)
-        )
+        if record.principal is not None:
+            return record.principal == source.principal.name  # a uid is only what somebody says
+        return record.raiser != "" and record.raiser in source.uids
 
     def _later(self, delay: float, call: Callable[[Alert], None], alert: Alert) -> None:
         def run() -> None:
@@ -198,15 +205,32 @@ class Emergencies:
         if self._alerts:
             self._schedule(self._period)
 
-    def _drop_one(self, source: Subscription) -> None:
-        """Make room at the cost of whoever raised most."""
+    def _drop_one(self, source: Subscription) -> bool:
+        """Make room at the cost of whoever raised most; False if everybody raised only one."""
         # Not by the uid that raised it: that is only what its sender says.
-        raisers = {uid: alert.record.principal or alert.source for uid, alert in self._alerts.items()}
-        most = Counter(raisers.values()).most_common(1)[0][0]
-        uid = next(uid for uid, raiser in raisers.items() if raiser == most)
+        origins = Counter(map(_origin, self._alerts.values()))
+        origin, number = origins.most_common(1)[0]
+        if number == 1:
+            source.notices.warn("over {limit} emergencies: a further one is not repeated", limit=self._max_alerts)
+            return False
+        alerts = [alert for alert in self._alerts.values() if _origin(alert) == origin]
+        connection, number = Counter(alert.source for alert in alerts).most_common(1)[0]
+        # The oldest of a connection that raised many; where each raised one, the newest: it began with real ones.
+        own = [alert for alert in alerts if alert.source is connection]
+        uid = (own[0] if number > 1 else alerts[-1]).record.uid
         source.notices.warn("over {limit} emergencies: {uid} is not repeated any more", limit=self._max_alerts, uid=uid)
         self._remove(uid)
+        return True
 
     def _remove(self, uid: str) -> None:
         del self._alerts[uid]
         self._store.remove(Emergency, uid)
+
+
+def _origin(alert: Alert) -> str:
+    """Name who raised an emergency by what cannot be chosen freely; what was kept over a restart stands for itself."""
+    if alert.record.principal is not None:
+        return f"principal {alert.record.principal}"
+    if alert.source is None:
+        return f"uid {alert.record.uid}"
+    return f"host {alert.source.host}" if alert.source.host else f"connection {id(alert.source)}"

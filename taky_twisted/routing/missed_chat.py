@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from taky_twisted.cot.event import PROLOG, Destinations, Event
-from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.cot.event import Destinations, Event
 from taky_twisted.interfaces import EventStore
 
+from .kept import kept_event
 from .records import Groups, MissedChat
 
-MAX_BYTES = 32 << 20
+MAX_BYTES = 64 << 20
 """XML of all waiting chats together."""
+MAX_CONTACT_BYTES = 1 << 20
+"""XML of the chats that wait for one contact."""
 
 
 class MissedChats:
@@ -39,13 +41,22 @@ class MissedChats:
     def restore(self, chats: list[MissedChat]) -> None:
         """Take over what a store held, ordered by number."""
         for chat in chats:
-            event = decode(chat.xml[len(PROLOG) :])
+            event = kept_event(chat)
+            if event is None:
+                continue
             # The delivered form does not say whom it is for, and it may have to be kept again.
             destinations = Destinations(uids=(chat.recipient,), explicit=True)
             self._append(chat, replace(event, detail=replace(event.detail, destinations=destinations)))
 
-    def keep(self, recipient: str, event: Event, groups: Groups, now: float) -> bool:
+    def keep(self, recipient: str, principal: str | None, event: Event, groups: Groups, now: float) -> bool:
         """Keep a chat for a contact that is away.
+
+        Args:
+            recipient: the contact's uid.
+            principal: who it was proved to be when it was last there; None for an anonymous one.
+            event: the chat.
+            groups: the IN groups of who said it.
+            now: seconds since the epoch.
 
         Returns:
             False when no more may wait: the sender must be told.
@@ -53,20 +64,34 @@ class MissedChats:
         waiting = self._waiting.get(recipient, ())
         if any(older.uid == event.uid for _, older in waiting):
             return True  # said twice, delivered once
-        if len(waiting) >= self._per_contact or self._bytes + len(event.xml) > MAX_BYTES:
+        size = len(event.xml)
+        if (
+            len(waiting) >= self._per_contact
+            or sum(len(chat.xml) for chat, _ in waiting) + size > MAX_CONTACT_BYTES
+            or self._bytes + size > MAX_BYTES
+        ):
             return False
-        chat = MissedChat(self._last + 1, recipient, event.xml, groups, now + self._seconds)
+        chat = MissedChat(self._last + 1, recipient, principal, event.xml, groups, now + self._seconds)
         self._append(chat, event)
         self._store.put(chat)
         return True
 
-    def take(self, recipient: str, groups_out: Groups, now: float) -> list[Event]:
-        """Take what waits for a contact that is back and may hear it; what it may not hear is forgotten."""
+    def take(self, recipient: str, principal: str | None, groups_out: Groups, now: float) -> list[Event]:
+        """Take what waits for a contact that is back and may hear it; what it may not hear is forgotten.
+
+        What is for the same uid under another certificate or account goes on waiting: a uid is only what somebody says.
+        """
         events = []
+        others: deque[tuple[MissedChat, Event]] = deque()
         for chat, event in self._waiting.pop(recipient, ()):
+            if chat.principal is not None and chat.principal != principal:
+                others.append((chat, event))
+                continue
             self._forget(chat)
             if chat.expires > now and not groups_out.isdisjoint(chat.groups):
                 events.append(event)
+        if others:
+            self._waiting[recipient] = others
         return events
 
     def prune(self, now: float) -> None:

@@ -61,6 +61,8 @@ class KnownContact:
     takv: str
     """Client software, ``platform:version``."""
     principal: str | None
+    host: str
+    """The address that it was last heard from."""
     groups_in: Groups
     groups_out: Groups
     seen: float
@@ -109,6 +111,8 @@ class MissedChat:
     """Counts up: the order in which they were said."""
     recipient: str
     """The uid it waits for."""
+    principal: str | None
+    """Who the recipient was proved to be when it was last there: nobody else gets it."""
     xml: bytes
     groups: Groups
     """The IN groups of who said it."""

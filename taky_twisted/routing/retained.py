@@ -6,10 +6,10 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from taky_twisted.cot.event import PROLOG, Event
-from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.cot.event import Event
 from taky_twisted.interfaces import EventStore
 
+from .kept import kept_event
 from .records import Groups, Item, Tombstone
 
 TOMBSTONE_SECONDS = 24 * 3600
@@ -60,7 +60,9 @@ class Retained:
         self._tombstones = {tombstone.uid: tombstone for tombstone in tombstones if tombstone.expires > now}
         for item in items:
             if item.expires > now:
-                self._hold(decode(item.xml[len(PROLOG) :]), item.groups, item.expires)
+                event = kept_event(item)
+                if event is not None:
+                    self._hold(event, item.groups, item.expires)
         self._shrink()
 
     def keep(self, event: Event, groups: Groups, now: float) -> None:

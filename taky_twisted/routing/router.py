@@ -79,6 +79,7 @@ class Router:
         """
         self._clock = clock
         self._chat_fallback = chat_fallback
+        self._max_to_client = limits.max_event_to_client
         self.notices = Notices(clock)
         self.flow_tag = "TAK-Server-"
         """Our mark in ``<_flow-tags_>``; whole once the server's id is known."""
@@ -142,7 +143,7 @@ class Router:
         self.subscriptions[subscription] = None
         self.audiences.join(subscription)
         if not wants_everything and not from_server:
-            sink.replay(self._picture(principal.groups_out, max_bytes))
+            sink.replay(self._picture(subscription, max_bytes))
         return subscription
 
     def speaker(self, principal: Principal, sink: Sink, peer: str) -> Subscription:
@@ -174,7 +175,7 @@ class Router:
             for heir in heirs:
                 self.audiences.direct(event, None, heir)
             if not heirs and event.type == CHAT:
-                self.chats.keep(primary.uid, event, groups, now)
+                self.chats.keep(primary.uid, primary.principal, event, groups, now)
 
     def hide(self, subscription: Subscription) -> None:
         """Announce that somebody who went incognito is gone."""
@@ -228,9 +229,10 @@ class Router:
                 peer=source.peer,
                 takv=contact.takv or "unknown software",
             )
+            source.sink.replay(self.contacts.doubtful(source, now))
         # It was an item only as long as nobody was connected for it.
         self.retained.remove(contact.uid, contact.groups_in)
-        for event in self.chats.take(contact.uid, source.principal.groups_out, now):
+        for event in self.chats.take(contact.uid, source.principal.name, source.principal.groups_out, now):
             self.audiences.direct(event, None, source)
 
     def _direct(self, event: Event, source: Subscription, destinations: Destinations) -> None:
@@ -251,6 +253,8 @@ class Router:
         Returns:
             Whether anybody was reached.
         """
+        if event.type == CHAT and self._max_to_client and len(event.xml) > self._max_to_client:
+            return False  # nobody could read it, now or later, and its sender is told so
         groups = source.principal.groups_in
         receivers: dict[Subscription, None] = {}
         reached = False
@@ -259,7 +263,7 @@ class Router:
                 if not groups.isdisjoint(holder.principal.groups_out):
                     receivers[holder] = None
             if not contact.holders and event.type == CHAT and not groups.isdisjoint(contact.groups_out):
-                reached |= self.chats.keep(contact.uid, event, groups, self._clock.seconds())
+                reached |= self.chats.keep(contact.uid, contact.principal, event, groups, self._clock.seconds())
         for receiver in receivers:
             self.audiences.direct(event, source, receiver)
         return reached or bool(receivers)
@@ -286,7 +290,7 @@ class Router:
 
     def _tell_failed(self, event: Event, source: Subscription) -> None:
         if not source.from_server:
-            self.audiences.direct(compose.chat_failed(event), None, source)
+            self.audiences.direct(compose.chat_failed(event, self._max_to_client), None, source)
 
     def _delete(self, event: Event, source: Subscription, now: float) -> None:
         uid, groups = event.detail.link_uid, source.principal.groups_in
@@ -316,16 +320,16 @@ class Router:
             if receiver is not source and not record.groups.isdisjoint(receiver.principal.groups_out):
                 self.audiences.direct(event, None, receiver)
 
-    def _picture(self, groups_out: Groups, max_bytes: int) -> Iterable[Replay]:
+    def _picture(self, newcomer: Subscription, max_bytes: int) -> Iterable[Replay]:
         """Go through what a newcomer is told: emergencies, who is there, what is on the map."""
-        now = self._clock.seconds()
+        now, groups_out = self._clock.seconds(), newcomer.principal.groups_out
         alerts: list[Replay] = [
             (event.uid, (event,))
             for alert, event in self.emergencies.current(groups_out, now)
             if not alert.record.callsigns and not alert.record.uids
         ]
         items = ((event.uid, (event,)) for event in self.retained.visible(groups_out, now))
-        entries = chain(alerts, self.contacts.visible(groups_out, now), items)
+        entries = chain(alerts, self.contacts.visible(newcomer, now), items)
         if not max_bytes:
             return entries
         return (entry for entry in entries if all(len(event.xml) <= max_bytes for event in entry[1]))

@@ -105,6 +105,11 @@ class Subscription:
         return self.principal.name or self.peer
 
     @property
+    def host(self) -> str:
+        """The address without the port; empty for who has none."""
+        return self.peer.partition(" at ")[0].rpartition(":")[0]
+
+    @property
     def notices(self) -> Notices:
         """Where what this connection does is told of."""
         return self._router.notices

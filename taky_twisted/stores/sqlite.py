@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.logger import Logger
 
 from taky_twisted.background import logged
 from taky_twisted.interfaces import StoreError
+from taky_twisted.logs import Logger
 from taky_twisted.own_thread import OwnThread
 from taky_twisted.stores.migrations import check_version, create_private, migrations, upgrade
 from taky_twisted.stores.tables import TABLES, delete_expired, read_all

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
 from taky_twisted.background import logged
+from taky_twisted.logs import Logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime

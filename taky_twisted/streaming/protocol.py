@@ -26,6 +26,7 @@ from taky_twisted.takproto.connection import Reply, TAKConnection
 from taky_twisted.takproto.errors import RemoteProtocolError
 from taky_twisted.takproto.framing import Unreadable
 
+from .connections import host_of
 from .transport import StreamTransport, bytes_sent
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ class CoTProtocol(Protocol):
     def _name(self) -> str:
         subscription = self._subscription
         primary = subscription.primary if subscription is not None else None
-        return primary.uid if primary is not None else self.peer
+        return primary.uid if primary is not None else host_of(self._address) or self.factory.door
 
     def _unreadable(self, problem: Unreadable) -> None:
         self.factory.connections.notices.say(

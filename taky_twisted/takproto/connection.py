@@ -155,7 +155,8 @@ class TAKConnection:
 
     def _answer(self, request: Event, now: float) -> Reply:
         answer, agreed = self._negotiation.answer(request, now)
-        reply = Reply(self.send(Batch((answer,))), optional=not agreed)
+        # Only the one that changes the protocol must not be left out.
+        reply = Reply(self.send(Batch((answer,))), optional=self._agreed or not agreed)
         if agreed and not self._agreed:
             self._agreed = True
             self.send = attrgetter("protobuf")

@@ -8,7 +8,7 @@ from taky_twisted.cot import compose
 from taky_twisted.cot.event import PROLOG, Event
 from taky_twisted.cot.times import format_time
 from taky_twisted.cot.xmlcodec import decode
-from tests.samples import NOW, chat, emergency, event, marker, xml
+from tests.samples import NOW, chat, emergency, event, marker, to, xml
 
 TAG = "TAK-Server-0123456789abcdef0123456789abcdef"
 TAGGED = f'{TAG}="{format_time(NOW)}"'
@@ -229,3 +229,14 @@ class DocumentTests(SynchronousTestCase):
         element = compose.document(event(marker(marti="")))
         self.assertEqual(element.tag, "event")
         self.assertEqual([child.tag for child in element.iterfind("detail/*")], ["contact", "archive"])
+
+
+class LongChatTests(SynchronousTestCase):
+    def test_without_its_text(self) -> None:
+        """The notice about a message that is too long to be sent back is that message without its text."""
+        long = decode(chat("A", "x" * 1000, marti=to("B")))
+        size = len(compose.chat_failed(long).xml)
+        self.assertEqual(len(compose.chat_failed(long, size).xml), size)
+        short = compose.chat_failed(long, size - 1)
+        self.assertLess(len(short.xml), size - 1000)
+        self.assertEqual((short.type, decode(short.xml[len(PROLOG) :]).detail.chat), ("b-t-f-s", long.detail.chat))

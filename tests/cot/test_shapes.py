@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.event import Event
-from taky_twisted.cot.shapes import _TEXT, MAX_BYTES, MAX_DETAILS, MAX_SHAPES, Shapes
+from taky_twisted.cot.shapes import _TEXT, MAX_BYTES, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_SHAPES, Shapes
 from taky_twisted.cot.xmlcodec import decode
 from tests.samples import cancel, chat, control, delete, emergency, marker, ping, sa, to, xml
 
@@ -31,6 +31,13 @@ DOCUMENTS = (
     ping(),
     control("t-x-c-f", "<subscription/>"),
     xml(marti=""),
+    xml(detail='<martian a="1"/>'),
+    xml(detail="<martian/>", marti=to("B")),
+    xml(detail='<a b="1"><marti><dest callsign="B"/></marti></a>'),
+    xml().replace(b"<detail>", b'<marti><dest callsign="B"/></marti><detail>'),
+    sa("U" * 1024, "FOX"),
+    sa("U" * 1025, "FOX"),
+    sa("A", "F" * 1025),
     xml().replace(b"<detail></detail>", b"<detail/>"),
     xml().replace(b"<detail></detail>", b""),
     xml().replace(b"</event>", b"</event >"),
@@ -100,7 +107,7 @@ class ShapesTests(SynchronousTestCase):
             pieces = document.split(b'"')
             shape = self.shapes._shapes[_TEXT.sub(b"><", b'"'.join(pieces[::2]))]
             assert shape is not None, document
-            self.assertIsNotNone(shape.read(document, pieces[1::2]), document)
+            self.assertIsNotNone(shape.read(document, pieces[1::2], {}), document)
 
     def test_events_of_one_sender_share_their_detail(self) -> None:
         """What a sender says of itself is read once."""
@@ -116,9 +123,11 @@ class ShapesTests(SynchronousTestCase):
         self.assertLessEqual(len(self.shapes._once), 4 * MAX_SHAPES)
         for number in range(MAX_DETAILS + 10):
             self.shapes.decode(sa("A", f"C{number}"))
-        for shape in self.shapes._shapes.values():
-            if shape is not None:
-                self.assertLessEqual(len(shape._details), MAX_DETAILS)
+        self.assertLessEqual(len(self.shapes._details), MAX_DETAILS)
+        self.assertGreater(len(self.shapes._details), 0)
+        for _ in range(3):
+            self.shapes.decode(sa("A", "C" * MAX_DETAIL_BYTES))
+        self.assertNotIn(MAX_DETAIL_BYTES, [sum(map(len, key)) for _, key in self.shapes._details])
         before = len(self.shapes._shapes)
         for size in (MAX_BYTES, MAX_BYTES + 1):
             document = xml(detail="<y/>" + " " * (size - len(xml(detail="<y/>"))))

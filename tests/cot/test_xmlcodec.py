@@ -19,6 +19,7 @@ from taky_twisted.cot.xmlcodec import (
     MAX_ATTRIBUTES,
     MAX_DEPTH,
     MAX_DESTINATIONS,
+    MAX_NAME_CHARS,
     Reader,
     apply_edits,
     decode,
@@ -307,6 +308,16 @@ class DestinationTests(Refusals):
 
 class LimitTests(Refusals):
     """What one event may cost."""
+
+    def test_names(self) -> None:
+        """Uids, types and callsigns have so many characters and not one more."""
+        for size in (MAX_NAME_CHARS - 1, MAX_NAME_CHARS):
+            name = "n" * size
+            event = decode(sa(name, name).replace(b"a-f-G-U-C", b"a-" + b"t" * (size - 2)))
+            self.assertEqual((event.uid, len(event.type), event.detail.callsign), (name, size, name))
+        long = "n" * (MAX_NAME_CHARS + 1)
+        for document in (sa(long, "C"), sa("A", long), xml("A", f"a-{long}")):
+            self.assertRefused(document, f"over {MAX_NAME_CHARS} characters")
 
     def test_depth(self) -> None:
         """Elements stand in each other up to a hundred deep; deeper is refused."""

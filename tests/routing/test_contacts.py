@@ -97,10 +97,15 @@ class ContactsCase(SynchronousTestCase):
         """Tell the uids of a callsign."""
         return [contact.uid for contact in self.contacts.called(callsign)]
 
+    def newcomer(self, groups: Groups = ANON) -> Subscription:
+        """Make somebody who has not said who it is."""
+        return self.router.speaker(principal("newcomer", (), groups), MemorySink(), "10.9.9.9:1 at test")
+
     def visible(self, groups: Groups = ANON) -> list[tuple[str, list[str]]]:
         """Tell what a newcomer is told about contacts: uids, and types."""
         return [
-            (uid, [each.type for each in events]) for uid, events in self.contacts.visible(groups, self.clock.seconds())
+            (uid, [each.type for each in events])
+            for uid, events in self.contacts.visible(self.newcomer(groups), self.clock.seconds())
         ]
 
     def stored(self) -> dict[str, KnownContact]:
@@ -203,7 +208,7 @@ class IdentityTests(ContactsCase):
         self.assertEqual(watcher.uids(), [], "nobody else has seen it")
         peer = self.join("A")
         peer.report("A", marti=to("W"), now=NOW + 9)
-        shown = dict(self.contacts.visible(ANON, NOW))["A"]
+        shown = dict(self.contacts.visible(self.newcomer(), NOW))["A"]
         self.assertEqual([each.time for each in shown], [NOW])
 
     def test_report_for_a_group(self) -> None:
@@ -526,7 +531,7 @@ class DepartureTests(ContactsCase):
         peer.leave()
         self.assertEqual(self.watcher.uids(), [])
         self.assertEqual(self.visible()[1:], [(uid, ["a-f-G-U-C", "t-x-d-d"]) for uid in "AS"])
-        self.assertEqual(dict(self.contacts.visible(ANON, NOW))["A"][0].time, NOW)
+        self.assertEqual(dict(self.contacts.visible(self.newcomer(), NOW))["A"][0].time, NOW)
 
     def test_incognito_from_the_start(self) -> None:
         """Who was incognito before its first report is known, but nothing is shown, kept or told of it when it goes."""

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.event import Event
 from taky_twisted.identity.principal import ANONYMOUS, Principal
-from taky_twisted.routing.emergencies import Alert, Emergencies
+from taky_twisted.routing.emergencies import MAX_ALERT_BYTES, Alert, Emergencies
 from taky_twisted.routing.records import Emergency, Groups
 from taky_twisted.routing.router import Router
 from taky_twisted.routing.subscription import Subscription
@@ -236,6 +236,40 @@ class EmergenciesTests(SynchronousTestCase):
         for number in range(10):
             self.hear(emergency(f"M{number}", "M"), flooder)
         self.assertEqual([uid for uid in ("V", "M8", "M9") if f"{uid}-9-1-1" in self.emergencies], ["V", "M8", "M9"])
+
+    def test_number_of_many_connections(self) -> None:
+        """Where everybody raised one, a further one is not repeated; of one address with many the newest goes."""
+        self.emergencies = self.make(most=3)
+        for uid in ("V", "W", "X"):
+            self.hear(emergency(uid, uid), self.client(uid, principal(uid)))
+        self.hear(emergency("Y", "Y"), self.client("Y", principal("Y")))
+        self.assertNotIn("Y-9-1-1", self.emergencies)
+        self.emergencies = self.make(most=3)
+        for uid in ("V", "W", "X"):
+            source = self.client(uid)
+            source.peer = "10.0.0.7:1 at test"
+            self.hear(emergency(uid, uid), source)
+        self.hear(emergency("Y", "Y"), self.client("Y", principal("Y")))
+        self.assertEqual([uid for uid in "VWXY" if f"{uid}-9-1-1" in self.emergencies], ["V", "W", "Y"])
+
+    def test_after_a_restart_each_stands_for_itself(self) -> None:
+        """What was kept over a restart is not pushed out because nobody knows any more whose it was."""
+        self.emergencies = self.make(most=2)
+        for uid in ("V", "W"):
+            self.hear(emergency(uid, uid), self.client(uid))
+        kept = self.stored()
+        self.emergencies = self.make(most=2)
+        self.emergencies.restore(kept)
+        self.hear(emergency("Y", "Y"), self.client("Y"))
+        self.assertEqual([uid for uid in "VWY" if f"{uid}-9-1-1" in self.emergencies], ["V", "W"])
+
+    def test_size(self) -> None:
+        """An emergency up to a size is repeated, to the byte; a larger one is passed on once."""
+        size = len(event(emergency("A", "A", how="x")).xml)
+        for more, repeated in ((-1, True), (0, True), (1, False)):
+            self.emergencies = self.make()
+            self.hear(emergency("A", "A", how="x" * (MAX_ALERT_BYTES - size + 1 + more)), self.client("A"))
+            self.assertEqual("A-9-1-1" in self.emergencies, repeated, more)
 
     def test_a_day(self) -> None:
         """What nobody cancels is said for a day and then given up, with a warning."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -32,11 +34,11 @@ class MissedChatsTests(SynchronousTestCase):
 
     def keep(self, recipient: str, *numbers: int) -> list[bool]:
         """Keep messages."""
-        return [self.chats.keep(recipient, message(number), G1, NOW) for number in numbers]
+        return [self.chats.keep(recipient, None, message(number), G1, NOW) for number in numbers]
 
     def take(self, recipient: str, now: float = NOW) -> list[str]:
         """Take messages and tell their uids."""
-        return [each.uid for each in self.chats.take(recipient, G1, now)]
+        return [each.uid for each in self.chats.take(recipient, None, G1, now)]
 
     def test_once_and_in_order(self) -> None:
         """Messages come in the order in which they were said, once, each to whom it was for."""
@@ -71,9 +73,9 @@ class MissedChatsTests(SynchronousTestCase):
         """All together have a size, to the byte; what is delivered or expires makes room."""
         self.patch(missed_chat, "MAX_BYTES", 2 * len(message(1).xml))
         self.assertEqual(self.keep("B", 1) + self.keep("C", 2), [True, True])
-        self.assertFalse(self.chats.keep("D", message(3, ""), G1, NOW))
+        self.assertFalse(self.chats.keep("D", None, message(3, ""), G1, NOW))
         self.take("B")
-        self.assertFalse(self.chats.keep("D", message(3, "hello!"), G1, NOW))
+        self.assertFalse(self.chats.keep("D", None, message(3, "hello!"), G1, NOW))
         self.assertEqual(self.keep("D", 3), [True])
         self.chats.prune(NOW + WEEK)
         self.assertEqual(self.keep("E", 1, 2), [True, True])
@@ -81,7 +83,7 @@ class MissedChatsTests(SynchronousTestCase):
     def test_expiry(self) -> None:
         """What waited for a week is dropped, and not delivered even if nobody looked."""
         self.keep("B", 1)
-        self.chats.keep("B", message(2), G1, NOW + 1)
+        self.chats.keep("B", None, message(2), G1, NOW + 1)
         self.keep("C", 1)
         self.chats.prune(NOW + WEEK - 1)
         self.assertEqual(len(self.chats), 3)
@@ -90,11 +92,33 @@ class MissedChatsTests(SynchronousTestCase):
         self.assertEqual((self.take("B", NOW + WEEK + 1), self.stored()), ([], []))
         self.assertEqual(self.chats._waiting, {}, "nothing is left of anybody")
 
+    def test_size_for_one_contact(self) -> None:
+        """For one contact there is so much room, to the byte, and others have theirs."""
+        self.patch(missed_chat, "MAX_CONTACT_BYTES", 2 * len(message(1).xml))
+        self.assertEqual(self.keep("B", 1, 2, 3), [True, True, False])
+        self.assertEqual(self.keep("C", 1), [True])
+
+    def test_somebody_else_of_the_same_uid(self) -> None:
+        """What is for a certificate or an account waits for it, whoever else says the uid."""
+        self.chats.keep("B", "bravo", message(1), G1, NOW)
+        self.keep("B", 2)
+        self.assertEqual([each.uid for each in self.chats.take("B", "mallory", G1, NOW)], ["GeoChat.A.B.m-2"])
+        self.assertEqual(self.take("B"), [])
+        self.assertEqual([each.uid for each in self.chats.take("B", "bravo", G1, NOW)], ["GeoChat.A.B.m-1"])
+
+    def test_unreadable(self) -> None:
+        """What cannot be read after a restart is left out, and the rest is there."""
+        self.keep("B", 1, 2)
+        first, second = self.stored()
+        restarted = MissedChats(self.store, 100, WEEK)
+        restarted.restore([replace(first, xml=b"garbage"), second])
+        self.assertEqual([each.uid for each in restarted.take("B", None, G1, NOW)], ["GeoChat.A.B.m-2"])
+
     def test_groups(self) -> None:
         """Who may not hear the sender any more does not get its messages, then or later."""
         self.keep("B", 1)
-        self.chats.keep("B", message(2), G1 | G2, NOW)
-        self.assertEqual([each.uid for each in self.chats.take("B", G2, NOW)], ["GeoChat.A.B.m-2"])
+        self.chats.keep("B", None, message(2), G1 | G2, NOW)
+        self.assertEqual([each.uid for each in self.chats.take("B", None, G2, NOW)], ["GeoChat.A.B.m-2"])
         self.assertEqual((self.take("B"), self.stored()), ([], []))
 
     def test_restart(self) -> None:
@@ -102,11 +126,11 @@ class MissedChatsTests(SynchronousTestCase):
         self.keep("B", 5, 4)
         restarted = MissedChats(self.store, 100, WEEK)
         restarted.restore(self.stored())
-        self.assertTrue(restarted.keep("B", message(3), G1, NOW))
+        self.assertTrue(restarted.keep("B", None, message(3), G1, NOW))
         self.assertEqual([record.number for record in self.stored()], [1, 2, 3])
         again = MissedChats(self.store, 100, WEEK)
         again.restore(self.stored())
-        events = again.take("B", G1, NOW)
+        events = again.take("B", None, G1, NOW)
         self.assertEqual([each.uid for each in events], [f"GeoChat.A.B.m-{number}" for number in (5, 4, 3)])
         self.assertEqual(events[0].xml, message(5).xml)
         self.assertNotIn(b"marti", events[0].xml)
@@ -116,6 +140,6 @@ class MissedChatsTests(SynchronousTestCase):
         self.keep("B", 1)
         restarted = MissedChats(self.store, 100, WEEK)
         restarted.restore(self.stored())
-        destinations = restarted.take("B", G1, NOW)[0].detail.destinations
+        destinations = restarted.take("B", None, G1, NOW)[0].detail.destinations
         assert destinations is not None
         self.assertEqual((destinations.uids, destinations.explicit), (("B",), True))

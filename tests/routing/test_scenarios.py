@@ -150,6 +150,17 @@ class LifecycleTests(ScenarioTests):
         second.leave()
         self.assertNotIn("t-x-d-d", b.types())
 
+    def test_T36_nobody_is_told_that_itself_is_gone(self) -> None:
+        """Who comes back after a while is not shown its own departure, and is shown those of others."""
+        for proved in (None, principal("a")):
+            site = Site()
+            site.join("A", proved=proved).leave()
+            site.join("B", proved=proved).leave()
+            back = site.connect(proved)
+            self.assertEqual(back.heard(), [], "it may be either")
+            back.say(sa("A", "A"))
+            self.assertEqual([event.detail.link_uid or event.uid for event in back.heard()], ["B", "B"])
+
     def test_T37_anonymous_leaves_silently(self) -> None:
         """Who never said who it is leaves without a notice."""
         b = self.site.join("B")
@@ -502,6 +513,25 @@ class MessageTests(ScenarioTests):
         again.say(sa("B", "B"))
         self.assertEqual(again.heard(), [])
 
+    def test_T67_chat_waits_for_its_certificate(self) -> None:
+        """Messages for somebody with a certificate wait for it, whoever else says its uid in the meantime."""
+        a = self.site.join("A")
+        self.site.join("V", proved=principal("victor")).leave()
+        a.say(chat("A", marti=to("V")))
+        mallory = self.site.join("V", proved=principal("mallory"))
+        self.assertNotIn("b-t-f", mallory.types())
+        mallory.leave()
+        back = self.site.connect(principal("victor"))
+        back.heard()
+        back.say(sa("V", "V"))
+        self.assertIn("b-t-f", back.types())
+
+    def test_T67_chat_that_nobody_could_read(self) -> None:
+        """Who writes a message that is too large for clients is told so."""
+        a, _, _ = self.three()
+        a.say(chat("A", "x" * 66_000, marti=to("B")))
+        self.assertEqual(a.types(), ["b-t-f-s"])
+
     def test_T68_receipt_for_somebody_away(self) -> None:
         """A receipt for somebody who is away is dropped and never shown to others."""
         a, b, c = self.three()
@@ -590,6 +620,14 @@ class MessageTests(ScenarioTests):
         self.assertEqual(c.types(), ["b-a-o-can"])
         self.site.pass_time(10)
         self.assertEqual(c.types(), ["b-a-o-tbl"])
+
+    def test_T72_cancel_by_another_certificate(self) -> None:
+        """Who says the raiser's uid with another certificate cannot cancel its emergency."""
+        a = self.site.join("A", proved=principal("alice"))
+        a.say(emergency("A", "A"))
+        mallory = self.site.join("A", proved=principal("mallory"))
+        mallory.say(cancel("A", "A"))
+        self.assertIn("b-a-o-tbl", self.site.connect().types())
 
     def test_T73_emergency_moves(self) -> None:
         """The repeats carry the newest position."""

@@ -45,6 +45,7 @@ def contact(uid: str = "ANDROID-1", *, seen: float = EPOCH, online: bool = True)
         role="Team Lead",
         takv="ATAK-CIV:5.4",
         principal="alpha",
+        host="2001:db8::1",
         groups_in=frozenset({"__ANON__"}),
         groups_out=frozenset({"__ANON__", "grün"}),
         seen=seen,
@@ -63,7 +64,7 @@ def emergency(uid: str = "ANDROID-1-9-1-1", *, raised: float = EPOCH) -> Emergen
 
 def chat(number: int, *, recipient: str = "ANDROID-2", expires: float = LATER) -> MissedChat:
     """Make a chat that waits."""
-    return MissedChat(number, recipient, b"<event/>", frozenset({"red"}), expires)
+    return MissedChat(number, recipient, "bravo", b"<event/>", frozenset({"red"}), expires)
 
 
 def everything(kept: Kept) -> dict[tuple[type[Record], str], Record]:
@@ -87,10 +88,11 @@ def records() -> strategies.SearchStrategy[Record]:
         strategies.builds(Tombstone, uids, groups, times, later),
         strategies.builds(
             KnownContact,
-            *(uids, texts, texts, texts, texts, texts, who, groups, groups, times, times, xml, strategies.booleans()),
+            *(uids, texts, texts, texts, texts, texts, who, texts),
+            *(groups, groups, times, times, xml, strategies.booleans()),
         ),
         strategies.builds(Emergency, uids, xml, groups, texts, who, times, lists, lists),
-        strategies.builds(MissedChat, strategies.integers(0, 3), texts, xml, groups, later),
+        strategies.builds(MissedChat, strategies.integers(0, 3), texts, who, xml, groups, later),
     )
 
 

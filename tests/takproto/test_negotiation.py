@@ -297,6 +297,15 @@ class StreamTests(SynchronousTestCase):
             a.client.say(request("x", "2"))
         self.assertLess(len(a.client.transport.written), 1000)
 
+    def test_a_flood_of_requests_in_frames(self) -> None:
+        """Nor do answers to requests after the switch."""
+        a = self.join("A")
+        a.take()
+        a.client.full()
+        for _ in range(100):
+            a.say(request(a.offer.uid, "1"))
+        self.assertLess(len(a.client.transport.written), 1000)
+
     def test_second_request(self) -> None:
         """A second request, now in a frame, is answered in a frame and changes nothing."""
         a = self.join("A")

@@ -30,6 +30,7 @@ CREATE TABLE contact (
     role TEXT NOT NULL,             -- Team Member
     takv TEXT NOT NULL,             -- client software, platform:version
     principal TEXT,                 -- who the certificate or the account proved it to be; NULL: nobody
+    host TEXT NOT NULL,             -- address that it was last heard from
     groups_in TEXT NOT NULL,        -- groups it may send into
     groups_out TEXT NOT NULL,       -- groups it may hear
     seen REAL NOT NULL,             -- last heard or left
@@ -54,6 +55,7 @@ CREATE TABLE emergency (
 CREATE TABLE chat (
     number INTEGER PRIMARY KEY NOT NULL,  -- counts up in the order in which they were said
     recipient TEXT NOT NULL,        -- uid it waits for
+    principal TEXT,                 -- who the recipient was proved to be; NULL for an anonymous one
     "groups" TEXT NOT NULL,         -- IN groups of who said it
     expires REAL NOT NULL,          -- when it is given up
     xml BLOB NOT NULL               -- the event as delivered

@@ -92,7 +92,8 @@ class Doors(Service):
             if failure.check(CannotListenError):
                 raise DoorError(f"cannot open {door.what} door {door.name}: {_why(failure.value)}") from failure.value
             if failure.check(OSError):
-                raise DoorError(f"cannot open {door.what} door {door.name}: {failure.value}") from failure.value
+                reason = getattr(failure.value, "strerror", None) or failure.value
+                raise DoorError(f"cannot open {door.what} door {door.name}: {reason}") from failure.value
             failure.raiseException()
 
     def _opened(self, door: Door, port: IListeningPort) -> None:

@@ -118,7 +118,11 @@ class Options(usage.Options):
                 **texts,
             )
         except ConfigError as error:
-            raise usage.UsageError(str(error)) from error
+            raise SystemExit(f"taky: {error}") from error
+
+    def parseArgs(self, *rest: str) -> None:
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is not an option")
 
     def _value(self, name: str, parse: Callable[[str], Any], text: str | None) -> Any:
         if text is None:

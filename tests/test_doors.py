@@ -137,7 +137,7 @@ class DoorsTests(SynchronousTestCase):
         )
         self.assertEqual(
             self.error(FileNotFoundError(2, "No such file or directory")),
-            "cannot open CoT door tcp:8087: [Errno 2] No such file or directory",
+            "cannot open CoT door tcp:8087: No such file or directory",
         )
 
     def test_bug(self) -> None:

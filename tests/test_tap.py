@@ -463,7 +463,7 @@ class RunningTests(TestCase):
         server = self.server(f"--multicast=239.255.77.1:{self.free_port()}:203.0.113.9:both")
         with self.assertRaises(CannotStart) as end:
             server.privilegedStartService()
-        self.assertIn("cannot open the UDP door on 239.255.77.1 port", str(end.exception.code))
+        self.assertIn("cannot open the UDP door on 203.0.113.9 port", str(end.exception.code))
 
     def test_unix(self) -> None:
         """A unix socket serves local processes."""

@@ -139,7 +139,7 @@ class Limits:
     emergencies: int = _limit(1000, "emergencies", "The first emergency of whoever raised most is no longer repeated.")
     """Emergencies that are repeated at once."""
     emergency_hours: float = _limit(
-        24.0, "hours", "An emergency that nobody has cancelled is no longer repeated.", 0.1, 8760
+        24.0, "hours", "An emergency that nobody has canceled is no longer repeated.", 0.1, 8760
     )
     """Time that an emergency is repeated, in hours."""
     emergency_period: float = _limit(10.0, "seconds", "Every emergency is sent again after so long.", high=3600)

@@ -55,7 +55,6 @@ class Contact:
         "groups_in",
         "groups_out",
         "holders",
-        "host",
         "leaving",
         "principal",
         "role",
@@ -72,8 +71,6 @@ class Contact:
         self.sa: Event | None = None
         """Its latest report to everybody; None before one, and once a delete took it off the map."""
         self.principal: str | None = None
-        self.host = ""
-        """The address that it was last heard from."""
         self.groups_in: Groups = frozenset()
         self.groups_out: Groups = frozenset()
         self.seen = 0.0
@@ -109,7 +106,6 @@ class Contact:
             role=self.role,
             takv=self.takv,
             principal=self.principal,
-            host=self.host,
             groups_in=self.groups_in,
             groups_out=self.groups_out,
             seen=self.seen,
@@ -160,7 +156,6 @@ class Contacts:
             contact.team, contact.role, contact.takv = record.team, record.role, record.takv
             contact.principal, contact.seen = record.principal, record.seen
             contact.groups_in, contact.groups_out = record.groups_in, record.groups_out
-            contact.host = record.host
             contact.sa = kept_event(record)
             if contact.sa is not None:
                 contact.departed = compose.departure(record.uid, record.type, now)
@@ -211,7 +206,7 @@ class Contacts:
         contact.team, contact.role, contact.takv = detail.team, detail.role, detail.takv or ""
         contact.principal = source.principal.name
         contact.groups_in, contact.groups_out = groups, source.principal.groups_out
-        contact.seen, contact.host = now, source.host
+        contact.seen = now
         if len(event.xml) > MAX_REPORT_BYTES:
             source.notices.say(
                 "the report of {callsign} is too large to be shown to newcomers", callsign=detail.callsign
@@ -320,9 +315,7 @@ class Contacts:
     @staticmethod
     def _may_be(newcomer: Subscription, contact: Contact) -> bool:
         """Whether a newcomer may be this contact, come back: it must not be told that it is gone."""
-        if contact.principal is not None:
-            return contact.principal == newcomer.principal.name
-        return newcomer.principal.anonymous and contact.host != "" and contact.host == newcomer.host
+        return contact.principal is not None and contact.principal == newcomer.principal.name
 
     def prune(self, now: float) -> None:
         """Forget who has been away for long."""

@@ -1,7 +1,7 @@
-"""Emergencies: said again and again until cancelled, because clients raise them once and forget them in seconds.
+"""Emergencies: said again and again until canceled, because clients raise them once and forget them in seconds.
 
 Sources: TAK Server ``service/RepeaterService.java``, ATAK-CIV ``emergency/tool/EmergencyManager.java`` (raised once,
-stale after ten seconds, cancelled under the same uid).
+stale after ten seconds, canceled under the same uid).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Emergencies:
             source.notices.say("emergency {uid} goes on: {peer} did not raise it", uid=event.uid, peer=source.peer)
             return
         self._remove(event.uid)
-        source.notices.say("emergency {uid} cancelled by {peer}", uid=event.uid, peer=source.peer)
+        source.notices.say("emergency {uid} canceled by {peer}", uid=event.uid, peer=source.peer)
         cancel = Alert(alert.record, event, source)
         self._cancels[event.uid] = (cancel, now + CANCEL_SECONDS)
         for delay in CANCEL_REPEATS:
@@ -198,7 +198,7 @@ class Emergencies:
         now = self._clock.seconds()
         for uid, alert in list(self._alerts.items()):
             if now - alert.record.raised > self._max_seconds:
-                log.warn("emergency {uid} was never cancelled; it is not repeated any more", uid=uid)
+                log.warn("emergency {uid} was never canceled; it is not repeated any more", uid=uid)
                 self._remove(uid)
             else:
                 self._say(alert, self._fresh(alert, now))

@@ -61,8 +61,6 @@ class KnownContact:
     takv: str
     """Client software, ``platform:version``."""
     principal: str | None
-    host: str
-    """The address that it was last heard from."""
     groups_in: Groups
     groups_out: Groups
     seen: float
@@ -82,7 +80,7 @@ class KnownContact:
 
 @dataclass(frozen=True, slots=True)
 class Emergency:
-    """An emergency that is repeated until it is cancelled or a day old."""
+    """An emergency that is repeated until it is canceled or a day old."""
 
     uid: str
     xml: bytes

@@ -162,7 +162,7 @@ class CoTMulticast(CoTDatagrams):
         for failure in failures:
             error = failure.value
             reason = OSError(*error.args[2:]) if isinstance(error, MulticastJoinError) else error
-            raise CannotListenError(self._group, self._port, reason)
+            raise CannotListenError(self._interface or self._group, self._port, reason)
 
     def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:
         if self._hears:

@@ -221,7 +221,7 @@ class DetailTests(SynchronousTestCase):
         self.assertEqual(detail_of('<link point="1,2"/><link uid="B"/><link uid="C"/>').link_uid, "B")
 
     def test_emergencies(self) -> None:
-        """An emergency is raised, or it is cancelled, or there is none."""
+        """An emergency is raised, or it is canceled, or there is none."""
         self.assertIs(decode(emergency("A", "FOX")).detail.emergency, False)
         self.assertIs(decode(cancel("A", "FOX")).detail.emergency, True)
         self.assertIs(detail_of('<emergency cancel="TRUE"/>').emergency, True)

@@ -73,7 +73,7 @@ class KillTests(ServerTestCase):
         self.assertNotIn("b-t-f", [event.get("type") for event in self.join("B").so_far()])
 
     def test_T71_emergency(self) -> None:
-        """An emergency is repeated with fresh times, also after kill -9 without its raiser, until cancelled."""
+        """An emergency is repeated with fresh times, also after kill -9 without its raiser, until canceled."""
         a = self.join("A")
         a.say(emergency("A", "A", now=time.time()))
         a.so_far()

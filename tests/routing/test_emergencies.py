@@ -127,7 +127,7 @@ class EmergenciesTests(SynchronousTestCase):
         self.hear(cancel("A", "A"), raiser)
         self.assertEqual(len(self.emergencies), 0)
 
-    def test_cancelled_by_its_connection(self) -> None:
+    def test_canceled_by_its_connection(self) -> None:
         """Somebody who never said who it is ends its own emergency."""
         client = self.client()
         self.hear(xml("E", "b-a-o-tbl", "<emergency/>"), client)
@@ -137,7 +137,7 @@ class EmergenciesTests(SynchronousTestCase):
         self.clock.advance(15)
         self.assertEqual(self.clock.getDelayedCalls(), [], "and nothing ticks on")
 
-    def test_cancelled_by_its_uid(self) -> None:
+    def test_canceled_by_its_uid(self) -> None:
         """After a reconnect the client that raised it ends it, known by the uid in its link or by its own."""
         self.hear(emergency("A", "A"), self.client())
         self.hear(cancel("A", "A"), self.client("A"))
@@ -146,13 +146,13 @@ class EmergenciesTests(SynchronousTestCase):
         self.hear(xml("E", "b-a-o-can"), self.client("B"))
         self.assertNotIn("E", self.emergencies)
 
-    def test_cancelled_by_its_principal(self) -> None:
+    def test_canceled_by_its_principal(self) -> None:
         """Another device of the same person ends it."""
         self.hear(emergency("A", "A"), self.client("A", principal("alice")))
         self.hear(cancel("A", "A"), self.client("A2", principal("alice")))
         self.assertEqual(len(self.emergencies), 0)
 
-    def test_cancelled_by_any_emergency_event(self) -> None:
+    def test_canceled_by_any_emergency_event(self) -> None:
         """``cancel="true"`` ends it whatever the type, and so does the type."""
         client = self.client("A")
         for end in (xml("A-9-1-1", "b-a-o-tbl", '<emergency cancel="TRUE"/>'), xml("A-9-1-1", "b-a-o-can")):
@@ -160,7 +160,7 @@ class EmergenciesTests(SynchronousTestCase):
             self.hear(end, client)
             self.assertEqual(len(self.emergencies), 0)
 
-    def test_not_cancelled_by_others(self) -> None:
+    def test_not_canceled_by_others(self) -> None:
         """Somebody else's cancel ends nothing, and the log says whose it was; two anonymous ones are not the same."""
         raiser = self.client()
         self.hear(xml("E", "b-a-o-tbl", "<emergency/>"), raiser)
@@ -281,7 +281,7 @@ class EmergenciesTests(SynchronousTestCase):
         with capturedLogs() as logs:
             self.clock.advance(3600)
         self.assertEqual((len(self.said), len(self.emergencies), self.stored()), (24, 0, []))
-        self.assertIn("never cancelled", formatEvent(logs[0]) or "")
+        self.assertIn("never canceled", formatEvent(logs[0]) or "")
         self.clock.advance(7200)
         self.assertEqual(len(self.said), 24)
 

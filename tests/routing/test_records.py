@@ -9,7 +9,7 @@ EMERGENCY = Emergency("E-9-1-1", b"<event/>", GROUPS, "E", None, 1)
 RECORDS: list[Record] = [
     Item("I", "a-h-G", b"<event/>", GROUPS, 1, 2, 3),
     Tombstone("T", GROUPS, 1, 2),
-    KnownContact("C", "FOX", "a-f-G", "Cyan", "HQ", "x:1", None, "10.0.0.1", GROUPS, GROUPS, 1, 2, b"<event/>", True),
+    KnownContact("C", "FOX", "a-f-G", "Cyan", "HQ", "x:1", None, GROUPS, GROUPS, 1, 2, b"<event/>", True),
     EMERGENCY,
     MissedChat(10, "C", None, b"<event/>", GROUPS, 2),
 ]

@@ -45,7 +45,6 @@ def contact(uid: str = "ANDROID-1", *, seen: float = EPOCH, online: bool = True)
         role="Team Lead",
         takv="ATAK-CIV:5.4",
         principal="alpha",
-        host="2001:db8::1",
         groups_in=frozenset({"__ANON__"}),
         groups_out=frozenset({"__ANON__", "grün"}),
         seen=seen,
@@ -88,7 +87,7 @@ def records() -> strategies.SearchStrategy[Record]:
         strategies.builds(Tombstone, uids, groups, times, later),
         strategies.builds(
             KnownContact,
-            *(uids, texts, texts, texts, texts, texts, who, texts),
+            *(uids, texts, texts, texts, texts, texts, who),
             *(groups, groups, times, times, xml, strategies.booleans()),
         ),
         strategies.builds(Emergency, uids, xml, groups, texts, who, times, lists, lists),

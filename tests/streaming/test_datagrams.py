@@ -328,7 +328,7 @@ class CoTMulticastTests(DatagramTestCase):
         transport.choosing = fail(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
         with self.assertRaises(CannotListenError) as caught:
             self.group.startProtocol()
-        self.assertEqual((caught.exception.interface, caught.exception.port), ("239.2.3.1", 6969))
+        self.assertEqual((caught.exception.interface, caught.exception.port), ("203.0.113.9", 6969))
         self.assertEqual(caught.exception.socketError.strerror, "Cannot assign requested address")
 
     def test_cannot_join(self) -> None:

@@ -30,7 +30,6 @@ CREATE TABLE contact (
     role TEXT NOT NULL,             -- Team Member
     takv TEXT NOT NULL,             -- client software, platform:version
     principal TEXT,                 -- who the certificate or the account proved it to be; NULL: nobody
-    host TEXT NOT NULL,             -- address that it was last heard from
     groups_in TEXT NOT NULL,        -- groups it may send into
     groups_out TEXT NOT NULL,       -- groups it may hear
     seen REAL NOT NULL,             -- last heard or left
@@ -39,7 +38,7 @@ CREATE TABLE contact (
     xml BLOB NOT NULL               -- the latest SA as delivered
 );
 
--- Emergencies: repeated until they are cancelled or a day old.
+-- Emergencies: repeated until they are canceled or a day old.
 CREATE TABLE emergency (
     uid TEXT PRIMARY KEY NOT NULL,  -- of the event
     "groups" TEXT NOT NULL,         -- IN groups of who raised it

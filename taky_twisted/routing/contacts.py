@@ -23,6 +23,7 @@ from taky_twisted.cot import compose
 from taky_twisted.cot.event import Event
 from taky_twisted.interfaces import EventStore
 
+from .contact import Contact
 from .kept import kept_event
 from .records import Groups, KnownContact
 
@@ -43,76 +44,6 @@ MAX_REPORT_BYTES = 1 << 14
 """A larger self-report is passed on, but newcomers are not shown it."""
 CLOCK_SECONDS = 300
 """How far a client's clock may be off before there is a warning."""
-
-
-class Contact:
-    """A uid that has reported SA, online or not."""
-
-    __slots__ = (
-        "callsign",
-        "departed",
-        "displaced",
-        "groups_in",
-        "groups_out",
-        "holders",
-        "leaving",
-        "principal",
-        "role",
-        "sa",
-        "seen",
-        "takv",
-        "team",
-        "uid",
-    )
-
-    def __init__(self, uid: str) -> None:
-        self.uid = uid
-        self.callsign = self.team = self.role = self.takv = ""
-        self.sa: Event | None = None
-        """Its latest report to everybody; None before one, and once a delete took it off the map."""
-        self.principal: str | None = None
-        self.groups_in: Groups = frozenset()
-        self.groups_out: Groups = frozenset()
-        self.seen = 0.0
-        self.holders: dict[Subscription, None] = {}
-        """Who gets what is directed to the uid; empty when it is away."""
-        self.displaced: dict[Subscription, None] = {}
-        """Connections that said the uid first and are still there."""
-        self.leaving: IDelayedCall | None = None
-        """Its connection broke a moment ago."""
-        self.departed: Event | None = None
-        """What was said when it left."""
-
-    @property
-    def present(self) -> bool:
-        """Whether others should see it as online."""
-        return bool(self.holders) or self.leaving is not None
-
-    @property
-    def incognito(self) -> bool:
-        """Whether it asked not to be seen."""
-        return any(holder.incognito for holder in self.holders)
-
-    def record(self) -> KnownContact | None:
-        """Make what the store keeps; nothing while it is not shown."""
-        sa = self.sa
-        if sa is None:
-            return None
-        return KnownContact(
-            uid=self.uid,
-            callsign=self.callsign,
-            type=sa.type,
-            team=self.team,
-            role=self.role,
-            takv=self.takv,
-            principal=self.principal,
-            groups_in=self.groups_in,
-            groups_out=self.groups_out,
-            seen=self.seen,
-            stale=sa.stale,
-            xml=sa.xml,
-            online=self.present,
-        )
 
 
 class Contacts:

@@ -22,7 +22,8 @@ from taky_twisted.interfaces import EventStore
 from taky_twisted.notices import Notices
 
 from .audience import Audience, Audiences
-from .contacts import Contact, Contacts
+from .contact import Contact
+from .contacts import Contacts
 from .emergencies import Alert, Emergencies
 from .filters import Filter
 from .missed_chat import MissedChats

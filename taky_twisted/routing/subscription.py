@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from taky_twisted.takproto.batch import Batch
 
     from .audience import Audience
-    from .contacts import Contact
+    from .contact import Contact
     from .outbox import Replay
     from .router import Router
 

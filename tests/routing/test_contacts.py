@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.event import Event
 from taky_twisted.identity.principal import ANON_GROUP, ANONYMOUS, Principal
-from taky_twisted.routing.contacts import KNOWN_SECONDS, REPLAY_SECONDS, Contact
+from taky_twisted.routing.contact import Contact
+from taky_twisted.routing.contacts import KNOWN_SECONDS, REPLAY_SECONDS
 from taky_twisted.routing.records import Groups, KnownContact
 from taky_twisted.routing.router import Router
 from taky_twisted.routing.subscription import Subscription

@@ -198,7 +198,8 @@ class Router:
         new = None
         if event.is_self_report and not source.from_server and not source.wants_everything:
             new = self.contacts.heard(source, event, groups, now)
-        if source.incognito and (destinations is None or not destinations.explicit):
+        is_emergency = type_.startswith("b-a-")
+        if source.incognito and not is_emergency and (destinations is None or not destinations.explicit):
             if new is not None:
                 self._identified(new, source, now)
             return
@@ -206,7 +207,7 @@ class Router:
             if not detail.link_uid:
                 return  # PyTAK's greeting is one
             self._delete(event, source, now)
-        elif type_.startswith("b-a-"):
+        elif is_emergency:
             self.emergencies.heard(event, source, groups, now)
         self.audiences.tap(event, source)
         if destinations is not None and destinations.explicit:

@@ -211,13 +211,13 @@ class DestinationTests(RouterCase):
         self.assertIn("U", self.connect().shown(), "but newcomers are shown where it was")
 
     def test_incognito(self) -> None:
-        """Who goes incognito looks gone, and is heard only by whom it addresses, until it ends that."""
+        """Who goes incognito looks gone, and is heard only by whom it addresses, unless it calls for help."""
         a, b = self.team("A", "B")
         a.say(control("t-x-c-i-e"), sa("A", "A"), marker(), emergency("A", "A"), chat("A", marti=to("B")))
-        self.assertEqual(sorted(b.types()), ["b-t-f", "t-x-d-d"])
-        self.assertEqual(self.connect().shown(), ["B"])
+        self.assertEqual(sorted(b.types()), ["b-a-o-tbl", "b-t-f", "t-x-d-d"], "a call for help is not hidden")
+        self.assertEqual(self.connect().shown(), ["A-9-1-1", "B"])
         a.say(control("t-x-c-i-d"), sa("A", "A"))
-        self.assertEqual((b.uids(), self.connect().shown()), (["A"], ["A", "B"]))
+        self.assertEqual((b.uids(), self.connect().shown()), (["A"], ["A-9-1-1", "A", "B"]))
 
     def test_filter(self) -> None:
         """A filter counts for broadcasts from the moment it is asked for; a connection that hears nothing has none."""

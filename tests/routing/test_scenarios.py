@@ -213,6 +213,16 @@ class LifecycleTests(ScenarioTests):
         a.say(control("t-x-c-i-d"), sa("A", "A"))
         self.assertEqual(b.uids(), ["A"])
 
+    def test_T41_incognito_does_not_hide_an_emergency(self) -> None:
+        """Who calls for help is heard, incognito or not, and may cancel it."""
+        a, b, _ = self.three()
+        a.say(control("t-x-c-i-e"), emergency("A", "A"))
+        self.assertEqual(b.types(), ["t-x-d-d", "b-a-o-tbl"])
+        self.site.pass_time(10)
+        self.assertEqual(b.types(), ["b-a-o-tbl"])
+        a.say(cancel("A", "A"))
+        self.assertEqual(b.types(), ["b-a-o-can"])
+
     def test_T42_area(self) -> None:
         """An area holds back markers outside, but never chat or an emergency."""
         a, b, c = self.three()

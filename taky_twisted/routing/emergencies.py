@@ -152,6 +152,8 @@ class Emergencies:
             return
         self._remove(event.uid)
         source.notices.say("emergency {uid} canceled by {peer}", uid=event.uid, peer=source.peer)
+        if len(self._cancels) >= self._max_alerts:
+            return  # said once, like any event: raising and canceling in turns must not fill the memory
         cancel = Alert(alert.record, event, source)
         self._cancels[event.uid] = (cancel, now + CANCEL_SECONDS)
         for delay in CANCEL_REPEATS:

@@ -263,6 +263,17 @@ class EmergenciesTests(SynchronousTestCase):
         self.hear(emergency("Y", "Y"), self.client("Y"))
         self.assertEqual([uid for uid in "VWY" if f"{uid}-9-1-1" in self.emergencies], ["V", "W"])
 
+    def test_number_of_cancels(self) -> None:
+        """Who raises and cancels in turns makes the server remember only so many cancels."""
+        self.emergencies = self.make(most=3)
+        source = self.client("M")
+        for number in range(10):
+            self.hear(emergency(f"M{number}", "M"), source)
+            self.hear(cancel(f"M{number}", "M"), source)
+        self.assertEqual(len(list(self.emergencies.current(G1, self.clock.seconds()))), 3)
+        self.clock.advance(60)
+        self.assertEqual(list(self.emergencies.current(G1, self.clock.seconds())), [])
+
     def test_size(self) -> None:
         """An emergency up to a size is repeated, to the byte; a larger one is passed on once."""
         size = len(event(emergency("A", "A", how="x")).xml)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, cast
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
+from taky_twisted.identity.tls_records import Records
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime, ITransport
     from twisted.python.failure import Failure
@@ -43,13 +45,16 @@ class TLSProtocol(TLSMemoryBIOProtocol):
     """TLS on one accepted connection; the transport of the application's protocol.
 
     Unlike Twisted's own default it does not gather small writes: what is written here is a whole turn's output already.
+    Once the handshake is done, records go the short way of `Records`; as soon as anything is unusual, Twisted's.
     """
 
     factory: TLSFactory
+    transport: ITransport  # always there when we are called
 
     def __init__(self, factory: TLSFactory, wrappedProtocol: IProtocol, _connectWrapped: bool = True) -> None:
         super().__init__(factory, wrappedProtocol, _connectWrapped)
         self.handshake = Handshake()
+        self._records: Records | None = None  # once the handshake is done
 
     def makeConnection(self, transport: ITransport) -> None:
         # Shadows the method until the first bytes are seen, so that later reads pay nothing for it.
@@ -60,13 +65,46 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         seen = self.handshake.first_bytes = self.handshake.first_bytes + data[:FIRST_BYTES]
         if len(seen) >= FIRST_BYTES:
             self._stop_looking()
-        TLSMemoryBIOProtocol.dataReceived(self, data)
+        TLSProtocol.dataReceived(self, data)
 
     def _stop_looking(self) -> None:
         self.__dict__.pop("dataReceived", None)
 
+    def write(self, bytes: bytes) -> None:
+        if (records := self._records) is None:
+            super().write(bytes)
+            return
+        sealed, rest = records.seal(bytes)
+        self.transport.write(sealed)
+        if rest:
+            self._records = None
+            super().write(rest)
+
+    def dataReceived(self, data: bytes) -> None:
+        if (records := self._records) is None:
+            super().dataReceived(data)
+            if self._handshakeDone and self.connected and not (self.disconnecting or self._appSendBuffer):
+                self._records = Records(self._tlsConnection)
+            return
+        opened, more = records.open(data)
+        if opened:
+            self.wrappedProtocol.dataReceived(opened)
+        if not more:
+            self._flushReceiveBIO()
+        elif answer := records.pending():
+            self.transport.write(answer)
+
+    def loseConnection(self) -> None:
+        self._records = None
+        super().loseConnection()
+
+    def abortConnection(self) -> None:
+        self._records = None
+        super().abortConnection()
+
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._stop_looking()
+        self._records = None
         super().connectionLost(reason)
 
 

@@ -1,0 +1,181 @@
+"""What `Records` believes of pyOpenSSL, and that nothing is lost, doubled or invented on the short way."""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from taky_twisted.identity.tls import MutualTLS
+from taky_twisted.identity.tls_records import RECORD_BYTES, Records
+from tests.identity.pairs import Pair
+from tests.identity.test_tls import settings
+from tests.pki import PKI, ClientTLS
+
+SIZES = (0, 1, 766, RECORD_BYTES - 1, RECORD_BYTES, RECORD_BYTES + 1, 5 * RECORD_BYTES, 1_000_001)
+
+
+class RecordsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.pki = PKI(self.mktemp())
+        self.tls = MutualTLS(settings(self.pki))
+        self.pair = Pair(self.tls, ClientTLS(self.pki.ca, self.pki.client))
+        assert self.pair.server.transport is not None
+        assert self.pair.client.transport is not None
+        self.server, self.client = self.pair.server.transport, self.pair.client.transport
+
+    def below(self) -> list[bytes]:
+        """Watch what the server's TLS hands to the socket."""
+        sent: list[bytes] = []
+        transport = self.pair.tls.transport
+        assert transport is not None
+        write = transport.write
+
+        def watched(data: bytes) -> None:
+            sent.append(data)
+            write(data)
+
+        transport.write = watched  # type: ignore[method-assign]
+        return sent
+
+    def test_private_names(self) -> None:
+        """There is in pyOpenSSL what `tls_records` uses of it.
+
+        If this fails, pyOpenSSL has changed: then `Records` must look elsewhere, or be left out of `TLSProtocol`.
+        """
+        connection = SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD), None)
+        for name in ("_ssl", "_into_ssl", "_from_ssl"):
+            self.assertTrue(hasattr(connection, name), name)
+        for name in ("SSL_write", "SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ", "BIO_read", "BIO_write"):
+            self.assertTrue(hasattr(SSL._lib, name), name)  # type: ignore[attr-defined]
+        connection.set_accept_state()
+        records = Records(connection)
+        self.assertEqual(records.pending(), b"")
+        with self.assertRaises(SSL.WantReadError):
+            connection.bio_read(1)
+
+    def test_sizes(self) -> None:
+        """Whatever its size, what is written arrives whole and once, in both directions."""
+        wanted = b"hello"
+        said = b""
+        for size in SIZES:
+            data = bytes(size % 251 for size in range(size))
+            self.server.write(data)
+            self.client.write(data)
+            self.pair.flush()
+            wanted += data
+            said += data
+            self.assertTrue(self.pair.client.received == wanted, f"{size} bytes to the client")
+            self.assertTrue(self.pair.server.received == said, f"{size} bytes to the server")
+
+    def test_one_write_each(self) -> None:
+        """What is written at once leaves at once, also if it needs several records."""
+        sent = self.below()
+        self.server.write(b"x" * 5 * RECORD_BYTES)
+        self.assertEqual(len(sent), 1)
+        self.assertGreater(len(sent[0]), 5 * RECORD_BYTES)
+
+    def test_pieces(self) -> None:
+        """However the network cuts a record, it is read once and whole."""
+        received = self.pair.server.received
+        handle = self.client.getHandle()  # type: ignore[attr-defined]
+        for cut in (1, 4, 5, 6, 100, 820):
+            handle.send(b"y" * 800)
+            record = handle.bio_read(4096)
+            for piece in (record[:cut], record[cut:]):
+                if piece:
+                    self.pair.tls.dataReceived(piece)
+            received += b"y" * 800
+            self.assertEqual(self.pair.server.received, received, f"cut at {cut}")
+
+    def test_damaged(self) -> None:
+        """A record that was changed on the way ends the connection, and what came before it was heard."""
+        handle = self.client.getHandle()  # type: ignore[attr-defined]
+        handle.send(b"good")
+        good = handle.bio_read(4096)
+        handle.send(b"changed")
+        changed = bytearray(handle.bio_read(4096))
+        changed[-1] ^= 1
+        self.pair.tls.dataReceived(good + bytes(changed))
+        self.pair.flush()
+        self.assertEqual(self.pair.server.received, b"good")
+        reason = self.pair.server.reason
+        assert reason is not None
+        self.assertTrue(reason.check(SSL.Error), reason)
+
+    def test_goodbye(self) -> None:
+        """A peer that says goodbye behind its last words is heard, and the connection ends in order."""
+        self.client.write(b"last words")
+        self.client.loseConnection()
+        self.pair.flush()
+        self.assertEqual(self.pair.server.received, b"last words")
+        assert self.pair.server.reason is not None
+        self.assertTrue(self.pair.server.reason.check(ConnectionDone))
+
+    def test_after_the_end(self) -> None:
+        """What is written after our goodbye goes nowhere, and nothing breaks."""
+        self.server.loseConnection()
+        self.server.write(b"too late")
+        self.pair.flush()
+        self.server.write(b"far too late")
+        self.assertEqual(self.pair.client.received, b"hello")
+
+    def test_aborted(self) -> None:
+        """After an abort nothing more is heard."""
+        handle = self.client.getHandle()  # type: ignore[attr-defined]
+        handle.send(b"unheard")
+        record = handle.bio_read(4096)
+        self.pair.tls.abortConnection()
+        self.pair.tls.dataReceived(record)
+        self.pair.flush()
+        self.assertEqual(self.pair.server.received, b"")
+        assert self.pair.server.reason is not None
+        self.assertTrue(self.pair.server.reason.check(ConnectionLost, ConnectionDone))
+
+    def test_what_cannot_be_sealed(self) -> None:
+        """What OpenSSL does not take is given back, for Twisted to find out why."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        connection = SSL.Connection(context, None)
+        connection.set_accept_state()
+        self.assertEqual(Records(connection).seal(b"no handshake yet"), (b"", b"no handshake yet"))
+        self.assertEqual(Records(connection).seal(b""), (b"", b""))
+
+    def test_twisted_takes_over(self) -> None:
+        """A write that does not go on is Twisted's from then on: it is sent when the peer lets it, and in order."""
+
+        class Stuck(Records):
+            def seal(self, data: bytes) -> tuple[bytes, bytes]:
+                return b"", data
+
+        self.pair.tls._records = Stuck(self.pair.tls.getHandle())
+        self.server.write(b"one ")
+        self.server.write(b"two")
+        self.pair.flush()
+        self.assertEqual(self.pair.client.received, b"helloone two")
+        self.assertIsNone(self.pair.tls._records)
+
+    def test_what_is_owed_to_the_peer(self) -> None:
+        """What OpenSSL itself has to say after a read is sent."""
+
+        class Owing(Records):
+            def pending(self) -> bytes:
+                return b"" if taken else (taken.append(1) or b"owed")  # type: ignore[func-returns-value]
+
+        taken: list[int] = []
+        self.pair.tls._records = Owing(self.pair.tls.getHandle())
+        sent = self.below()
+        handle = self.client.getHandle()  # type: ignore[attr-defined]
+        handle.send(b"text")
+        self.pair.tls.dataReceived(handle.bio_read(4096))
+        self.assertEqual(sent, [b"owed"])
+
+    def test_handshake_is_twisteds(self) -> None:
+        """Before the handshake is done, and after the end, Twisted's own ways are gone."""
+        tls = self.pair.tls
+        self.assertIsNotNone(tls._records)
+        self.client.loseConnection()
+        self.pair.flush()
+        self.assertIsNone(tls._records)
+        for name in ("_appSendBuffer", "_lostTLSConnection", "_handshakeDone", "_flushReceiveBIO"):
+            self.assertTrue(hasattr(TLSMemoryBIOProtocol, name) or hasattr(tls, name), name)

@@ -18,7 +18,7 @@ from . import certificates, proc, report
 from .jobs import Job, Outcome
 from .report import OURS, Result
 from .scenarios import SCENARIOS, TCP, TLS, Scenario, chosen
-from .servers import Server, ServerFailed, Side, install_taky
+from .servers import Server, ServerFailed, Side, build_limit, install_taky
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT_STALL_SECONDS = 3
@@ -37,7 +37,7 @@ class Run:
 
     def scenario(self, scenario: Scenario, over: str) -> None:
         """Run one scenario over TCP or TLS, in turns: ours, theirs, ours, theirs."""
-        sides = [side for side in self.sides if not (side.is_taky and scenario.taky is None)]
+        sides = [side for side in self.sides if scenario.is_for(taky=side.is_taky, limit=side.limit is not None)]
         rounds = min(self.rounds, scenario.rounds or self.rounds)
         for number in range(1, rounds + 1):
             for side in sides:
@@ -60,7 +60,7 @@ class Run:
                 server.pid,
                 secrets.token_hex(4),
                 str(server.certificates) if server.certificates is not None else "",
-                exact=not side.is_taky,
+                exact=side.checkout is not None,
             )
             outcome = self._generate(scenario, server, job)
             outcome.figures.setdefault("startup_s", server.startup_seconds)
@@ -163,7 +163,12 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="half a minute, small, this server only: right or wrong")
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(SCENARIOS)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run, in turns (default 5)")
-    parser.add_argument("--against", default="taky", help="taky, none, or the path of another checkout (default taky)")
+    parser.add_argument(
+        "--against",
+        default="taky",
+        metavar="WHAT,...",
+        help="taky, limit (a C program that only copies bytes), none, or paths of other checkouts (default taky)",
+    )
     over = parser.add_mutually_exclusive_group()
     for name in (TLS, TCP, "both"):
         over.add_argument(f"--{name}", dest="over", action="store_const", const=name)
@@ -187,15 +192,18 @@ def _names(text: str) -> list[str]:
 def _sides(options: argparse.Namespace, folder: Path) -> list[Side]:
     if options.short:
         return [Side(OURS, ROOT, options=(f"--stall-seconds={SHORT_STALL_SECONDS}",))]
-    ours = Side(OURS, ROOT)
-    if options.against == "none":
-        return [ours]
-    if options.against == "taky":
-        return [ours, Side("taky", taky=install_taky(options.cache or folder))]
-    checkout = Path(options.against).resolve()
-    if not (checkout / "taky_twisted").is_dir():
-        raise ServerFailed(f"--against={options.against}: there is no taky_twisted in it; say taky, none or a checkout")
-    return [ours, Side(checkout.name if checkout.name != OURS else "other", checkout)]
+    sides = [Side(OURS, ROOT)]
+    for what in options.against.split(","):
+        checkout = Path(what).resolve()
+        if what == "taky":
+            sides.append(Side("taky", taky=install_taky(options.cache or folder)))
+        elif what == "limit":
+            sides.append(Side("limit", limit=build_limit(folder)))
+        elif (checkout / "taky_twisted").is_dir():
+            sides.append(Side(checkout.name if checkout.name != OURS else "other", checkout))
+        elif what != "none":
+            raise ServerFailed(f"--against={what}: there is no taky_twisted in it; say taky, limit, none or a checkout")
+    return sides
 
 
 def _commit() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .scenarios import SCENARIOS, Scenario
 
-OURS = "ours"
+OURS, TAKY = "ours", "taky"
 _WRONG = ("lost", "duplicated", "reordered", "unexpected", "disconnected")
 _LOAD_COLUMNS = (
     "load",
@@ -47,6 +47,8 @@ class Ratio:
 
     scenario: str
     over: str
+    side: str
+    """With whom we are compared."""
     figure: str
     pairs: list[float]
     least: float
@@ -54,22 +56,26 @@ class Ratio:
     most: float
 
     def __str__(self) -> str:
-        return f"{_short(self.middle)} ({_short(self.least)} to {_short(self.most)})"
+        name = "" if self.side == TAKY else f"{self.side} "
+        return f"{name}{_short(self.middle)} ({_short(self.least)} to {_short(self.most)})"
 
 
 def ratios(results: list[Result]) -> list[Ratio]:
-    """Compare the two sides, round by round."""
+    """Compare ours with each other side, round by round."""
     found: list[Ratio] = []
+    others = [side for side in _sides(results) if side != OURS]
     for scenario, over in _loads(results):
-        ours, theirs = ({r.round: r.figures for r in _of(results, scenario, over, ours)} for ours in (True, False))
+        ours = {r.round: r.figures for r in _of(results, scenario, over, OURS)}
         for figure in scenario.ratios:
-            pairs = [
-                theirs[number][figure] / ours[number][figure]
-                for number in sorted(ours.keys() & theirs.keys())
-                if ours[number].get(figure) and figure in theirs[number]
-            ]
-            if pairs:
-                found.append(Ratio(scenario.name, over, figure, pairs, min(pairs), median(pairs), max(pairs)))
+            for side in others:
+                theirs = {r.round: r.figures for r in _of(results, scenario, over, side)}
+                pairs = [
+                    theirs[number][figure] / ours[number][figure]
+                    for number in sorted(ours.keys() & theirs.keys())
+                    if ours[number].get(figure) and figure in theirs[number]
+                ]
+                if pairs:
+                    found.append(Ratio(scenario.name, over, side, figure, pairs, min(pairs), median(pairs), max(pairs)))
     return found
 
 
@@ -92,7 +98,7 @@ def tables(results: list[Result]) -> list[Table]:
     found = ratios(results)
     loads, others = [list(_LOAD_COLUMNS)], [["load", "over", "figure", *_sides(results), "times less"]]
     for scenario, over in _loads(results):
-        compared = {ratio.figure: ratio for ratio in found if (ratio.scenario, ratio.over) == (scenario.name, over)}
+        compared = [ratio for ratio in found if (ratio.scenario, ratio.over) == (scenario.name, over)]
         if scenario.shown:
             others += _figure_rows(scenario, over, results, compared)
         else:
@@ -146,8 +152,8 @@ def _sides(results: list[Result]) -> list[str]:
     return list(dict.fromkeys(result.side for result in results))
 
 
-def _of(results: list[Result], scenario: Scenario, over: str, ours: bool) -> list[Result]:
-    return [r for r in results if (r.scenario, r.over) == (scenario.name, over) and (r.side == OURS) == ours]
+def _of(results: list[Result], scenario: Scenario, over: str, side: str) -> list[Result]:
+    return [r for r in results if (r.scenario, r.over, r.side) == (scenario.name, over, side)]
 
 
 def _figure(runs: list[Result], name: str, choose: Callable[[list[float]], float] = median) -> str:
@@ -155,10 +161,10 @@ def _figure(runs: list[Result], name: str, choose: Callable[[list[float]], float
     return _short(choose(values)) if values else ""
 
 
-def _load_rows(scenario: Scenario, over: str, results: list[Result], compared: dict[str, Ratio]) -> list[list[str]]:
+def _load_rows(scenario: Scenario, over: str, results: list[Result], compared: list[Ratio]) -> list[list[str]]:
     rows = []
     for side in _sides(results):
-        runs = [run for run in _of(results, scenario, over, side == OURS) if run.side == side]
+        runs = _of(results, scenario, over, side)
         if not runs:
             continue
         counts = "/".join(_figure(runs, name, sum) or "?" for name in _WRONG[:3])
@@ -166,8 +172,8 @@ def _load_rows(scenario: Scenario, over: str, results: list[Result], compared: d
             counts += " !"
         names = ("cpu_us_per_event", "cpu_us_per_delivered", "p50_ms", "p99_ms", "max_ms")
         less = "; ".join(
-            f"{ratio}" if figure.startswith("cpu") else f"{figure.removesuffix('_ms')} {ratio}"
-            for figure, ratio in compared.items()
+            f"{ratio}" if ratio.figure.startswith("cpu") else f"{ratio.figure.removesuffix('_ms')} {ratio}"
+            for ratio in compared
         )
         rows.append(
             [
@@ -183,15 +189,13 @@ def _load_rows(scenario: Scenario, over: str, results: list[Result], compared: d
     return rows
 
 
-def _figure_rows(scenario: Scenario, over: str, results: list[Result], compared: dict[str, Ratio]) -> list[list[str]]:
+def _figure_rows(scenario: Scenario, over: str, results: list[Result], compared: list[Ratio]) -> list[list[str]]:
     rows = []
     for name in scenario.shown:
-        cells = [
-            _figure([run for run in _of(results, scenario, over, side == OURS) if run.side == side], name)
-            for side in _sides(results)
-        ]
+        cells = [_figure(_of(results, scenario, over, side), name) for side in _sides(results)]
         if any(cells):
-            rows.append([scenario.name, over.upper(), name, *cells, str(compared.get(name, ""))])
+            less = "; ".join(str(ratio) for ratio in compared if ratio.figure == name)
+            rows.append([scenario.name, over.upper(), name, *cells, less])
     return rows
 
 

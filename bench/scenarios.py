@@ -31,12 +31,18 @@ class Scenario:
     """How often at most; 0 for as often as is asked for."""
     taky: Size | None = field(default_factory=dict)
     """What must be smaller for taky, which waits with select(2); None if it cannot do it at all."""
+    limit: bool = False
+    """Whether a program that only copies bytes can do it: all hear all, one event at a time."""
     over_size: dict[str, Size] = field(default_factory=dict)
     """What is different over TCP or TLS."""
     restarted: bool = False
     """Whether ours is then started again on the same data, and must show the same once more."""
     seconds: float = 120.0
     """How long it may take besides what its size says, before it is ended."""
+
+    def is_for(self, *, taky: bool, limit: bool) -> bool:
+        """Whether another server can do it."""
+        return self.limit if limit else not (taky and self.taky is None)
 
     def sized(self, over: str, *, short: bool, against_taky: bool) -> Size:
         """Compute the size of one run."""
@@ -72,6 +78,7 @@ SCENARIOS: dict[str, Scenario] = {
             _LOAD | {"clients": 101, "senders": 1, "window": 1},
             _SHORT,
             _COST,
+            limit=True,
         ),
         Scenario(
             "flat",
@@ -88,6 +95,7 @@ SCENARIOS: dict[str, Scenario] = {
             _LOAD | {"clients": 100, "senders": 100, "rate": 1, "sample_every": 1, "seconds": 8},
             _SHORT | {"senders": 21, "rate": 5},
             (*_COST, "p99_ms"),
+            limit=True,
         ),
         Scenario(
             "direct",
@@ -105,6 +113,7 @@ SCENARIOS: dict[str, Scenario] = {
             None,
             _COST,
             rounds=3,
+            limit=True,
         ),
         Scenario(
             "mixed",

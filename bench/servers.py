@@ -34,6 +34,8 @@ class Side:
     """Where ours is; None for taky."""
     taky: Path | None = None
     """Where taky's program is."""
+    limit: Path | None = None
+    """Where the program is that only copies bytes (``limit.c``)."""
     options: tuple[str, ...] = ()
     """More of our command line."""
 
@@ -44,6 +46,9 @@ class Side:
 
     def command(self, folder: Path, port: int, certificates: Path | None) -> list[str]:
         """Make the command line for one door; writes a configuration file if that takes one."""
+        if self.limit is not None:
+            shown = ("server.crt", "server.key", "ca.crt") if certificates is not None else ()
+            return [str(self.limit), str(port), *(f"{certificates}/{name}" for name in shown)]
         if self.taky is not None:
             return [str(self.taky), "-c", str(_taky_conf(folder, port, certificates))]
         door = f"tcp:{port}:interface={HOST}"
@@ -156,6 +161,25 @@ def install_taky(cache: Path) -> Path:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
             if done.returncode:
                 raise ServerFailed(f"taky cannot be installed: {' '.join(command)} says\n{done.stdout}")
+    return program
+
+
+def build_limit(folder: Path) -> Path:
+    """Compile the program that only copies bytes; where it is.
+
+    Raises:
+        ServerFailed: it cannot be compiled here.
+    """
+    program = folder / "limit"
+    command = ["cc", "-O2", "-o", str(program), str(Path(__file__).with_name("limit.c")), "-lssl", "-lcrypto"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except FileNotFoundError as error:
+        raise ServerFailed("limit.c needs a C compiler (Debian: gcc), and there is no cc") from error
+    if done.returncode:
+        raise ServerFailed(
+            f"limit.c cannot be compiled; it needs OpenSSL's headers (Debian: libssl-dev)\n{done.stdout}"
+        )
     return program
 
 

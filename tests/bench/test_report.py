@@ -37,6 +37,11 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(str(ratio), "5 (4 to 6)")
         self.assertEqual(ratios([result("ours", 1, 5)]), [])
 
+    def test_several_others(self) -> None:
+        """Each other side is compared for itself; who is not taky is named."""
+        found = ratios([*self.results, result("limit", 1, 4), result("limit", 2, 4), result("limit", 3, 5)])
+        self.assertEqual([str(ratio) for ratio in found], ["5 (4 to 6)", "limit 1 (0.80 to 1)"])
+
     def test_mistakes(self) -> None:
         """Only what this server did wrong makes the run fail."""
         self.assertEqual(mistakes(self.results), ["w1 over tcp, round 2: 1 lost"])

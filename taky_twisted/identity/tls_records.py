@@ -16,6 +16,8 @@ from OpenSSL import SSL
 
 RECORD_BYTES = 1 << 14
 """What one TLS record holds at most (RFC 8446, 5.1)."""
+KEPT_BYTES = 1 << 12
+"""Up to what was written at once, OpenSSL's buffer stays with a connection; a larger one is given back."""
 
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]  # private
 _lib: Any = SSL._lib  # type: ignore[attr-defined]  # private
@@ -42,7 +44,7 @@ class Records:
         """
         length = len(data)
         taken = _lib.SSL_write(self._ssl, data, length) if length else 0
-        if taken == length and 0 < length <= RECORD_BYTES:
+        if taken == length and 0 < length <= KEPT_BYTES:
             return _view[: _lib.BIO_read(self._outgoing, _scratch, _SIZE)], b""
         sealed, done = [], 0
         while taken > 0:
@@ -50,6 +52,8 @@ class Records:
             done += taken
             record = data[done : done + RECORD_BYTES]
             taken = _lib.SSL_write(self._ssl, record, len(record)) if record else 0
+        if length > KEPT_BYTES:
+            self._give_back()
         return b"".join(sealed), data[done:]
 
     def open(self, data: bytes) -> tuple[bytes, bool]:
@@ -71,3 +75,9 @@ class Records:
         if taken < _SIZE:
             return bytes(_view[: max(taken, 0)])
         return bytes(_view[:taken]) + self.pending()
+
+    def _give_back(self) -> None:
+        """Take a new buffer, empty as the old one is: OpenSSL's do not shrink, and most clients are idle mostly."""
+        outgoing = _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(self._ssl, self._incoming, outgoing)  # takes it over, and frees the old one
+        self._outgoing = self._connection._from_ssl = outgoing

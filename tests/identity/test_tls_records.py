@@ -8,7 +8,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.identity.tls import MutualTLS
-from taky_twisted.identity.tls_records import RECORD_BYTES, Records
+from taky_twisted.identity.tls_records import KEPT_BYTES, RECORD_BYTES, Records
 from tests.identity.pairs import Pair
 from tests.identity.test_tls import settings
 from tests.pki import PKI, ClientTLS
@@ -47,7 +47,17 @@ class RecordsTests(SynchronousTestCase):
         connection = SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD), None)
         for name in ("_ssl", "_into_ssl", "_from_ssl"):
             self.assertTrue(hasattr(connection, name), name)
-        for name in ("SSL_write", "SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ", "BIO_read", "BIO_write"):
+        functions = (
+            "SSL_write",
+            "SSL_read",
+            "SSL_get_error",
+            "SSL_set_bio",
+            "BIO_new",
+            "BIO_s_mem",
+            "BIO_read",
+            "BIO_write",
+        )
+        for name in (*functions, "SSL_ERROR_WANT_READ"):
             self.assertTrue(hasattr(SSL._lib, name), name)  # type: ignore[attr-defined]
         connection.set_accept_state()
         records = Records(connection)
@@ -75,6 +85,18 @@ class RecordsTests(SynchronousTestCase):
         self.server.write(b"x" * 5 * RECORD_BYTES)
         self.assertEqual(len(sent), 1)
         self.assertGreater(len(sent[0]), 5 * RECORD_BYTES)
+
+    def test_memory(self) -> None:
+        """The buffer of a large write is given back, that of small ones is kept; neither loses anything."""
+        connection = self.pair.tls.getHandle()
+        before = connection._from_ssl
+        self.server.write(b"s" * KEPT_BYTES)
+        self.assertIs(connection._from_ssl, before)
+        self.server.write(b"l" * (KEPT_BYTES + 1))
+        self.assertIsNot(connection._from_ssl, before)
+        self.server.write(b"!")
+        self.pair.flush()
+        self.assertEqual(self.pair.client.received, b"hello" + b"s" * KEPT_BYTES + b"l" * (KEPT_BYTES + 1) + b"!")
 
     def test_pieces(self) -> None:
         """However the network cuts a record, it is read once and whole."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from twisted.internet.defer import Deferred
 
-    from taky_twisted.routing.records import Kept, Record
+    from taky_twisted.cot.event import Event
+    from taky_twisted.history.records import Heard, Past, Written
+    from taky_twisted.records import Kept, Record
+    from taky_twisted.routing.records import Groups
+    from taky_twisted.routing.subscription import Subscription
+
+T = TypeVar("T")
 
 
 class EventStore(Protocol):
@@ -40,3 +48,33 @@ class EventStore(Protocol):
 
 class StoreError(Exception):
     """A store cannot be opened; the text tells the operator what to do."""
+
+
+class Witness(Protocol):
+    """Is told of every event that is routed. It stands on the hot path: it must cost next to nothing and never raise."""
+
+    def heard(self, event: Event, groups: Groups, source: Subscription, now: float) -> None:
+        """Take note of an event.
+
+        Args:
+            event: what was said; one for somebody in particular has explicit destinations.
+            groups: the groups that it was said to.
+            source: who said it.
+            now: seconds since the epoch.
+        """
+
+
+class HistoryStore(Protocol):
+    """Where what was said is kept, for days, and looked up. No call here ever waits in the reactor's thread.
+
+    All Deferreds fail with `taky_twisted.history.records.HistoryError` when the disk, not this program, is at fault.
+    """
+
+    def write(self, batch: Sequence[Heard], now: float) -> Deferred[Written]:
+        """Keep a batch, all of it or nothing, and forget some of what is too old or too much."""
+
+    def read(self, reading: Callable[[Past], T]) -> Deferred[T]:
+        """Look things up: ``reading`` runs in another thread and must not keep what it is given."""
+
+    def close(self) -> Deferred[None]:
+        """Let go. Nothing may be called afterwards."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Union
+from dataclasses import dataclass
 
 Groups = frozenset[str]
 
@@ -122,15 +121,22 @@ class MissedChat:
         return str(self.number)
 
 
-Record = Union[Item, Tombstone, KnownContact, Emergency, MissedChat]
+@dataclass(frozen=True, slots=True)
+class ActiveGroups:
+    """Groups that somebody has switched off; ATAK calls groups channels."""
 
+    principal: str
+    """Who it is proved to be."""
+    uid: str
+    """The device that they are switched off on; empty: on all."""
+    inactive_in: Groups
+    """Groups that it may speak to and does not."""
+    inactive_out: Groups
+    """Groups that it may hear and does not."""
+    changed: float = 0.0
+    """When it was chosen so, seconds since the epoch."""
 
-@dataclass(slots=True)
-class Kept:
-    """Everything that a store held when it was opened; lists are in no particular order but ``chats`` by number."""
-
-    items: list[Item] = field(default_factory=list)
-    tombstones: list[Tombstone] = field(default_factory=list)
-    contacts: list[KnownContact] = field(default_factory=list)
-    emergencies: list[Emergency] = field(default_factory=list)
-    chats: list[MissedChat] = field(default_factory=list)
+    @property
+    def key(self) -> str:
+        """Who, and on which device."""
+        return f"{self.principal}\n{self.uid}"

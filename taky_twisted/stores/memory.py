@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
-from taky_twisted.routing.records import Emergency, Item, Kept, KnownContact, MissedChat, Record, Tombstone
+from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.records import Kept, Record
+from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -33,8 +35,14 @@ class MemoryStore:
                 kept.contacts.append(record)
             elif isinstance(record, Emergency):
                 kept.emergencies.append(record)
-            else:
+            elif isinstance(record, MissedChat):
                 kept.chats.append(record)
+            elif isinstance(record, ActiveGroups):
+                kept.active_groups.append(record)
+            elif isinstance(record, StoredFile):
+                kept.files.append(record)
+            else:
+                kept.videos.append(record)
         kept.chats.sort(key=lambda chat: chat.number)
         return succeed(kept)
 

@@ -21,10 +21,10 @@ APPLICATION_ID = 0x54616B79
 
 
 @cache
-def migrations() -> tuple[str, ...]:
+def migrations(folder: str = "schema") -> tuple[str, ...]:
     """Read the numbered SQL files; the first one is version 1."""
     scripts = sorted(
-        (entry for entry in files("taky_twisted.stores").joinpath("schema").iterdir() if entry.name.endswith(".sql")),
+        (entry for entry in files("taky_twisted.stores").joinpath(folder).iterdir() if entry.name.endswith(".sql")),
         key=lambda entry: entry.name,
     )
     return tuple(script.read_text(encoding="utf-8") for script in scripts)

@@ -23,7 +23,7 @@ from taky_twisted.stores.write_behind import CannotWrite, Changes, WriteBehind
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from taky_twisted.routing.records import Kept, Record
+    from taky_twisted.records import Kept, Record
 
 BUSY_SECONDS = 2.0
 """How long a lock that another program holds on the file is waited for."""
@@ -165,9 +165,8 @@ class SqliteStore:
         if damage != "ok":
             raise sqlite3.DatabaseError(damage)
         kept = read_all(connection, now)
-        for records in (kept.items, kept.tombstones, kept.contacts, kept.emergencies, kept.chats):
-            for record in records:
-                self._behind.found((type(record), record.key))
+        for record in kept.all():
+            self._behind.found((type(record), record.key))
         return kept
 
     # In our own thread

@@ -10,7 +10,10 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from taky_twisted.routing.records import Emergency, Groups, Item, Kept, KnownContact, MissedChat, Record, Tombstone
+from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.records import Kept, Record
+from taky_twisted.routing.records import ActiveGroups, Emergency, Groups, Item, KnownContact, MissedChat, Tombstone
+from taky_twisted.video.records import VideoConnection
 
 R = TypeVar("R", bound=Record)
 
@@ -108,9 +111,12 @@ TOMBSTONES = Table(Tombstone, "tombstone")
 CONTACTS = Table(KnownContact, "contact")
 EMERGENCIES = Table(Emergency, "emergency")
 CHATS = Table(MissedChat, "chat", key="number")
+ACTIVE_GROUPS = Table(ActiveGroups, "active_groups", key="key")
+FILES = Table(StoredFile, "file", key="number")
+VIDEOS = Table(VideoConnection, "video")
 
 TABLES: dict[type[Record], Table[Any]] = {
-    table.kind: table for table in (ITEMS, TOMBSTONES, CONTACTS, EMERGENCIES, CHATS)
+    table.kind: table for table in (ITEMS, TOMBSTONES, CONTACTS, EMERGENCIES, CHATS, ACTIVE_GROUPS, FILES, VIDEOS)
 }
 
 
@@ -143,4 +149,7 @@ def read_all(connection: sqlite3.Connection, now: float) -> Kept:
         contacts=CONTACTS.read(connection, now),
         emergencies=EMERGENCIES.read(connection, now),
         chats=CHATS.read(connection, now),
+        active_groups=ACTIVE_GROUPS.read(connection, now),
+        files=FILES.read(connection, now),
+        videos=VIDEOS.read(connection, now),
     )

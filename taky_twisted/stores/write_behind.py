@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
-    from taky_twisted.routing.records import Record
+    from taky_twisted.records import Record
 
 WRITE_SECONDS = 0.25
 """How long changes are collected before they are written."""

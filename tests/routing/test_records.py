@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.routing.records import Emergency, Item, Kept, KnownContact, MissedChat, Record, Tombstone
+from taky_twisted.records import Kept, Record
+from taky_twisted.routing.records import Emergency, Item, KnownContact, MissedChat, Tombstone
 
 GROUPS = frozenset({"g"})
 EMERGENCY = Emergency("E-9-1-1", b"<event/>", GROUPS, "E", None, 1)

@@ -8,8 +8,11 @@ from hypothesis import strategies
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.interfaces import EventStore
-from taky_twisted.routing.records import Emergency, Item, Kept, KnownContact, MissedChat, Record, Tombstone
+from taky_twisted.records import Kept, Record
+from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
+from taky_twisted.video.records import VideoConnection
 from tests.threaded_clock import EPOCH
 
 LATER = EPOCH + 3600.0
@@ -66,10 +69,44 @@ def chat(number: int, *, recipient: str = "ANDROID-2", expires: float = LATER) -
     return MissedChat(number, recipient, "bravo", b"<event/>", frozenset({"red"}), expires)
 
 
+def active_groups(principal: str = "alpha", *, uid: str = "") -> ActiveGroups:
+    """Make what somebody has switched off."""
+    return ActiveGroups(principal, uid, frozenset({"red"}), frozenset({"blue", "grün"}))
+
+
+def file(number: int, *, name: str = "Fotos.zip", submitter: str | None = "alpha") -> StoredFile:
+    """Make a stored file."""
+    return StoredFile(
+        number=number,
+        hash="ab" * 32,
+        uid="ab" * 32,
+        name=name,
+        size=1 << 33,
+        mime_type="application/x-zip-compressed",
+        tool="private",
+        keywords=("missionpackage", ""),
+        submitted=EPOCH,
+        submitter=submitter,
+        creator_uid="ANDROID-1",
+        groups=frozenset({"red"}),
+        expiration=LATER,
+        remarks="it's one",
+        latitude=-33.5,
+        longitude=151.25,
+        altitude=None,
+        permissions=("p",),
+        contacts=("c", "d"),
+    )
+
+
+def video(uid: str = "cam", *, document: str = '{"alias": "Käm"}') -> VideoConnection:
+    """Make a video connection."""
+    return VideoConnection(uid, "Käm", True, document, "alpha", frozenset({"red"}), EPOCH)
+
+
 def everything(kept: Kept) -> dict[tuple[type[Record], str], Record]:
     """Spread out what a store held."""
-    records: list[Record] = [*kept.items, *kept.tombstones, *kept.contacts, *kept.emergencies, *kept.chats]
-    return {(type(record), record.key): record for record in records}
+    return {(type(record), record.key): record for record in kept.all()}
 
 
 def records() -> strategies.SearchStrategy[Record]:
@@ -92,6 +129,14 @@ def records() -> strategies.SearchStrategy[Record]:
         ),
         strategies.builds(Emergency, uids, xml, groups, texts, who, times, lists, lists),
         strategies.builds(MissedChat, strategies.integers(0, 3), texts, who, xml, groups, later),
+        strategies.builds(ActiveGroups, uids, uids, groups, groups),
+        strategies.builds(
+            StoredFile,
+            *(strategies.integers(0, 3), texts, texts, texts, strategies.integers(0, 1 << 40), texts, texts, lists),
+            *(times, who, texts, groups, times, texts, strategies.none() | times, strategies.none() | times),
+            *(strategies.none() | times, lists, lists),
+        ),
+        strategies.builds(VideoConnection, uids, texts, strategies.booleans(), texts, who, groups, times),
     )
 
 
@@ -142,7 +187,7 @@ class EventStoreContract(TestCase):
 
     async def test_put(self) -> None:
         """Each kind of record is found again as it was, with all its fields."""
-        put: list[Record] = [item(), tombstone(), contact(), emergency(), chat(1)]
+        put: list[Record] = [item(), tombstone(), contact(), emergency(), chat(1), active_groups(), file(1), video()]
         for record in put:
             self.store.put(record)
         await self.found_again(*put)
@@ -157,6 +202,9 @@ class EventStoreContract(TestCase):
                 replace(contact(text), callsign=text, team=text, role=text, takv=text, principal=text),
                 replace(emergency(text), raiser=text, callsigns=(text, text), uids=(text,)),
                 chat(number, recipient=text),
+                active_groups(text, uid=str(number)),
+                file(number, name=text, submitter=text),
+                video(text, document=text),
             ]
         for record in put:
             self.store.put(record)

@@ -5,7 +5,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.interfaces import EventStore
-from taky_twisted.routing.records import Kept, Record
+from taky_twisted.records import Kept, Record
 from taky_twisted.stores.memory import MemoryStore
 from tests.stores import contract
 from tests.threaded_clock import EPOCH

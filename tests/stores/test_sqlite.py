@@ -23,7 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from taky_twisted.interfaces import EventStore, StoreError
-from taky_twisted.routing.records import Item, Record
+from taky_twisted.records import Record
+from taky_twisted.routing.records import Item
 from taky_twisted.stores.migrations import migrations
 from taky_twisted.stores.sqlite import SqliteStore
 from tests.stores import contract, killed_writer

@@ -7,7 +7,7 @@ from typing import get_args
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.routing.records import Kept, Record
+from taky_twisted.records import Kept, Record
 from taky_twisted.stores.migrations import migrations
 from taky_twisted.stores.tables import CHATS, CONTACTS, EMERGENCIES, ITEMS, TABLES, delete_expired, read_all
 from tests.stores.contract import chat, contact, emergency, everything, item, tombstone

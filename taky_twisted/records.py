@@ -1,0 +1,34 @@
+"""Everything that a site's store keeps: the records of all parts of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
+from taky_twisted.video.records import VideoConnection
+
+Record = Union[Item, Tombstone, KnownContact, Emergency, MissedChat, ActiveGroups, StoredFile, VideoConnection]
+
+
+@dataclass(slots=True)
+class Kept:
+    """Everything that a store held when it was opened; lists are in no particular order but ``chats`` by number."""
+
+    items: list[Item] = field(default_factory=list)
+    tombstones: list[Tombstone] = field(default_factory=list)
+    contacts: list[KnownContact] = field(default_factory=list)
+    emergencies: list[Emergency] = field(default_factory=list)
+    chats: list[MissedChat] = field(default_factory=list)
+    active_groups: list[ActiveGroups] = field(default_factory=list)
+    files: list[StoredFile] = field(default_factory=list)
+    videos: list[VideoConnection] = field(default_factory=list)
+
+    def all(self) -> list[Record]:
+        """List the records of all kinds."""
+        kinds = (
+            *(self.items, self.tombstones, self.contacts, self.emergencies, self.chats),
+            *(self.active_groups, self.files, self.videos),
+        )
+        return [record for records in kinds for record in records]

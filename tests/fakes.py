@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
@@ -80,9 +80,14 @@ class WireTransport:
         """What the kernel took, as `taky_twisted.streaming.transport.EagerServer` counts it."""
         self.room: int | None = None
         """Bytes that it takes before it says that it is full; None for any number."""
+        self.address: IPv4Address | UNIXAddress = IPv4Address("TCP", "192.0.2.10", 8087)
+        """The server's own end."""
 
     def getPeer(self) -> IPv4Address:
         return self._address
+
+    def getHost(self) -> IPv4Address | UNIXAddress:
+        return self.address
 
     def write(self, data: bytes) -> None:
         self.written += data

@@ -1,7 +1,8 @@
 """Events that the server says itself, and copies that differ from what was said in one point.
 
 Sources: TAK Server ``service/SubmissionService.java`` (pong), ``groups/MessagingUtilImpl.java`` (departure, failed
-chat), ``service/RepeaterService.java`` (repeats), ``cot/filter/FlowTagFilter.java``.
+chat), ``service/RepeaterService.java`` (repeats), ``util/CommonUtil.java`` (file offer),
+``cot/filter/FlowTagFilter.java``.
 """
 
 from __future__ import annotations
@@ -15,31 +16,38 @@ from xml.sax.saxutils import quoteattr
 
 from .event import PROLOG, Detail, Event
 from .times import format_time
-from .types import CHAT_FAILED, DELETE, PONG
+from .types import CHAT_FAILED, DELETE, FILE_OFFER, GROUPS_CHANGED, PONG
 from .xmlcodec import Edit, apply_edits, set_attributes
 
 NOTICE_SECONDS = 20
 """How long what we say ourselves stays fresh."""
+OFFER_SECONDS = 100
+"""How long the offer of a file stays fresh (TAK Server ``util/CommonUtil.java``)."""
+MAX_FILE_NAME_CHARS = 100
 FALLBACK_TYPE = "a-f-G-U-C"
 """The type named in a departure when the contact's own is not known."""
 
 _ROOT = len(PROLOG)
+_HOW = "h-g-i-g-o"
+_NO_FILE_NAME = re.compile(r"[^\w.~@-]")
 _REMARKS = re.compile(rb"<remarks[ >].*?</remarks>", re.DOTALL)
 _FLOW_TAGS = re.compile(rb"<_flow-tags_(?=[ \t\r\n/>])")
 _START_TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*?(/?)>")
 _NOWHERE = '<point lat="0" lon="0" hae="0" ce="9999999" le="9999999"/>'
 
 
-def _notice(uid: str, type_: str, now: float, detail: Detail, inner: str) -> Event:
-    time, stale = format_time(now), format_time(now + NOTICE_SECONDS)
+def _notice(
+    uid: str, type_: str, now: float, detail: Detail, inner: str, how: str = _HOW, seconds: float = NOTICE_SECONDS
+) -> Event:
+    time, stale = format_time(now), format_time(now + seconds)
     xml = (
         PROLOG
         + (
-            f'<event version="2.0" uid={quoteattr(uid)} type="{type_}" how="h-g-i-g-o" time="{time}" start="{time}"'
+            f'<event version="2.0" uid={quoteattr(uid)} type="{type_}" how="{how}" time="{time}" start="{time}"'
             f' stale="{stale}">{_NOWHERE}{inner}</event>'
         ).encode()
     )
-    return Event(uid, type_, "h-g-i-g-o", now, now, now + NOTICE_SECONDS, 0.0, 0.0, detail, xml)
+    return Event(uid, type_, how, now, now, now + seconds, 0.0, 0.0, detail, xml)
 
 
 def pong(now: float) -> Event:
@@ -55,6 +63,37 @@ def departure(uid: str, type_: str, now: float) -> Event:
     """
     link = f'<detail><link relation="p-p" uid={quoteattr(uid)} type={quoteattr(type_ or FALLBACK_TYPE)}/></detail>'
     return _notice(str(uuid4()), DELETE, now, Detail(link_uid=uid), link)
+
+
+def groups_changed(now: float) -> Event:
+    """Say that other groups of the listener are active than before: it asks over HTTP which.
+
+    Source: TAK Server ``service/DistributedSubscriptionManager.java``.
+    """
+    return _notice(str(uuid4()), GROUPS_CHANGED, now, Detail(), '<detail><link relation="p-p"/></detail>')
+
+
+def file_offer(event: Event, url: str, sha256: str, sender: str, now: float) -> Event:
+    """Offer an event as a file.
+
+    ATAK ignores an offer that lacks one of these attributes (ATAK-CIV ``commoncommo/core/impl/cotmessage.cpp``). It is
+    not asked to acknowledge: nobody waits for that.
+
+    Args:
+        event: what is offered.
+        url: where it is fetched, to the byte as it is here.
+        sha256: its digest.
+        sender: the callsign of who said it.
+        now: seconds since the epoch.
+    """
+    name = quoteattr((_NO_FILE_NAME.sub("_", event.uid).lstrip(".")[:MAX_FILE_NAME_CHARS] or "event") + ".cot")
+    inner = (
+        f'<detail><fileshare filename={name} name={name} senderUrl={quoteattr(url)} sizeInBytes="{len(event.xml)}"'
+        f' sha256="{sha256}" senderUid="{sha256}" senderCallsign={quoteattr(sender)}/></detail>'
+    )
+    # Directed as the event was, should it have to find its way again because a connection breaks.
+    detail = Detail(destinations=event.detail.destinations)
+    return _notice(sha256, FILE_OFFER, now, detail, inner, "h-e", OFFER_SECONDS)
 
 
 def repeated(event: Event, now: float, stale: float) -> Event:

@@ -11,12 +11,14 @@ PONG = "t-x-c-t-r"
 DELETE = "t-x-d-d"
 CHAT = "b-t-f"
 CHAT_FAILED = "b-t-f-s"
+FILE_OFFER = "b-f-t-r"
 EMERGENCY_CANCEL = "b-a-o-can"
 SUBSCRIBE = "t-b"
 UNSUBSCRIBE = "t-b-c"
 GEO_FILTER = "t-x-c-f"
 INCOGNITO_ON = "t-x-c-i-e"
 INCOGNITO_OFF = "t-x-c-i-d"
+GROUPS_CHANGED = "t-x-g-c"
 
 CONTROL_TYPES = frozenset(
     {

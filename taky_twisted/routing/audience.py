@@ -8,7 +8,6 @@ every receiver hears every sender in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,6 +18,7 @@ from taky_twisted.takproto.batch import Batch
 from .records import Groups
 
 if TYPE_CHECKING:
+    from .offers import Offers
     from .subscription import Subscription
 
 Said = tuple[Event, "Subscription | None"]
@@ -72,14 +72,14 @@ class Audience:
 class Audiences:
     """All audiences, and who reaches which."""
 
-    def __init__(self, clock: IReactorTime, oversize: Callable[[Event, Audience], None]) -> None:
+    def __init__(self, clock: IReactorTime, offers: Offers) -> None:
         """Start empty.
 
         Args:
             clock: to flush at the end of the turn.
-            oversize: told of an event that an audience did not get because of its size.
+            offers: makes what is said in place of an event that is too large for an audience.
         """
-        self._clock, self._oversize = clock, oversize
+        self._clock, self._offers = clock, offers
         self._audiences: dict[tuple[Groups, int], Audience] = {}
         self._reach: dict[Groups, list[Audience]] = {}
         self._everything: dict[Subscription, None] = {}
@@ -134,10 +134,22 @@ class Audiences:
             self._flush_directed()
         for audience in reached:
             if audience.max_bytes and len(event.xml) > audience.max_bytes:
-                self._oversize(event, audience)
+                for offer, member in self._offers.broadcast(event, groups, source, audience):
+                    self.direct(offer, source, member)
                 continue
             audience.say(event, source)
             self._dirty[audience] = None
+        if self._flushing is None and self._dirty:
+            self._flushing = self._clock.callLater(0, self.flush)
+
+    def broadcast_between(self, event: Event, groups: Groups, others: Groups, source: Subscription | None) -> None:
+        """Say an event to everybody who hears one of the groups, but none of the others."""
+        for audience in self._audiences.values():
+            if groups.isdisjoint(audience.groups_out) or not others.isdisjoint(audience.groups_out):
+                continue
+            if not audience.max_bytes or len(event.xml) <= audience.max_bytes:
+                audience.say(event, source)
+                self._dirty[audience] = None
         if self._flushing is None and self._dirty:
             self._flushing = self._clock.callLater(0, self.flush)
 
@@ -146,8 +158,10 @@ class Audiences:
         audience = member.audience
         if audience is not None:
             if audience.max_bytes and len(event.xml) > audience.max_bytes:
-                self._oversize(event, audience)
-                return
+                offer = self._offers.direct(event, source, member)
+                if offer is None:
+                    return
+                event = offer
             if source in audience.sources:
                 audience.flush()
         waiting = self._directed.get(member)

@@ -62,6 +62,10 @@ class Contact:
         """Whether it asked not to be seen."""
         return any(holder.incognito for holder in self.holders)
 
+    def shown_to(self, groups_out: Groups) -> Event | None:
+        """Find its latest report to everybody, if whoever hears these groups may see it."""
+        return None if self.incognito or self.groups_in.isdisjoint(groups_out) else self.sa
+
     def record(self) -> KnownContact | None:
         """Make what the store keeps; nothing while it is not shown."""
         sa = self.sa

@@ -144,7 +144,7 @@ class Contacts:
             )
         elif not source.incognito and not (detail.destinations is not None and detail.destinations.explicit):
             contact.sa = event
-        self._touch(contact)
+        self.touch(contact)
         return contact if new else None
 
     def left(self, source: Subscription, clean: bool, now: float) -> None:
@@ -170,7 +170,7 @@ class Contacts:
             contact.seen = now
             self._away[contact.uid] = contact
             if self._stopping:
-                self._touch(contact)
+                self.touch(contact)
             elif clean or source.incognito:
                 self._depart(contact, silent=source.incognito)
             else:
@@ -360,7 +360,7 @@ class Contacts:
         contact.departed = compose.departure(contact.uid, contact.sa.type if contact.sa else "", self._clock.seconds())
         if contact.sa is not None and not silent and not self._stopping:
             self._announce(contact.departed, contact.groups_in)
-        self._touch(contact)
+        self.touch(contact)
 
     def _make_room(self) -> bool:
         while len(self._by_uid) >= self._max_contacts:
@@ -391,7 +391,8 @@ class Contacts:
                 index.setdefault(new, {})[contact.uid] = contact
         contact.callsign = callsign
 
-    def _touch(self, contact: Contact) -> None:
+    def touch(self, contact: Contact) -> None:
+        """See to it that a contact that has changed is kept."""
         self._changed[contact.uid] = contact
         if self._saving is None:
             self._saving = self._clock.callLater(SAVE_SECONDS, self.save)

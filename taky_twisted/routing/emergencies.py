@@ -96,6 +96,13 @@ class Emergencies:
         elif event.type in EMERGENCY_TYPES and event.detail.emergency is not None:
             self._raise(event, source, groups, now)
 
+    def find(self, uid: str, groups_out: Groups) -> Event | None:
+        """Find an emergency for everybody as it was raised, if whoever hears these groups may see it."""
+        alert = self._alerts.get(uid)
+        if alert is None or alert.record.callsigns or alert.record.uids or alert.record.groups.isdisjoint(groups_out):
+            return None
+        return alert.event
+
     def current(self, groups_out: Groups, now: float) -> Iterator[tuple[Alert, Event]]:
         """Go through what a newcomer is told, with fresh times."""
         for alert in self._alerts.values():

@@ -143,6 +143,13 @@ class Retained:
         held = self._items.get(uid)
         return held.event if held is not None else None
 
+    def find(self, uid: str, groups_out: Groups, now: float) -> Event | None:
+        """Find an item that is not stale, if whoever hears these groups may see it."""
+        held = self._items.get(uid)
+        if held is None or held.expires <= now or held.groups.isdisjoint(groups_out):
+            return None
+        return held.event
+
     def visible(self, groups_out: Groups, now: float) -> Iterator[Event]:
         """Go through what somebody who hears these groups is shown; which items is settled now."""
         return self._visible(list(self._items), groups_out, now)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -17,20 +18,30 @@ from taky_twisted.config.limits import Limits
 from taky_twisted.cot import compose
 from taky_twisted.cot.event import Destinations, Event
 from taky_twisted.cot.types import CHAT, DELETE, is_retained
+from taky_twisted.identity.failures import Failures
 from taky_twisted.identity.principal import Principal
-from taky_twisted.interfaces import EventStore
+from taky_twisted.interfaces import EventStore, Witness
 from taky_twisted.notices import Notices
 
-from .audience import Audience, Audiences
+from . import switching
+from .audience import Audiences
 from .contact import Contact
 from .contacts import Contacts
 from .emergencies import Alert, Emergencies
 from .filters import Filter
+from .groups import GroupChoices
 from .missed_chat import MissedChats
+from .offers import Offers, Reached
 from .outbox import Replay
-from .records import Groups, Kept
+from .pins import Pins
+from .records import Groups
 from .retained import Retained
 from .subscription import Sink, Subscription
+
+if TYPE_CHECKING:
+    from taky_twisted.records import Kept
+
+    from .tracing import Tracing
 
 HOUR, DAY = 3600, 24 * 3600
 EVERYBODY_ROOMS = frozenset({"All Chat Rooms", "All Streaming", "Streaming"})
@@ -54,8 +65,6 @@ TEAMS = frozenset(
     }
 )
 """ATAK's team colors."""
-MAX_OVERSIZE_WARNINGS = 1000
-"""Uids of too large events that are remembered, so that each is warned of once."""
 
 
 class Router:
@@ -68,6 +77,9 @@ class Router:
         limits: Limits,
         max_persist_ttl: float = -1,
         chat_fallback: bool = True,
+        witness: Witness | None = None,
+        failures: Failures | None = None,
+        pin_uid: bool = False,
     ) -> None:
         """Start with an empty map.
 
@@ -77,14 +89,19 @@ class Router:
             limits: how much is kept.
             max_persist_ttl: seconds that an item is kept at most, whatever its stale; negative for no such cap.
             chat_fallback: whether a chat without destinations goes to those that it names instead of to everybody.
+            witness: is told of every event that clients said and that is routed.
+            failures: remembers what was refused.
+            pin_uid: whether a uid that somebody with a certificate or account was heard with is nobody else's.
         """
         self._clock = clock
-        self._chat_fallback = chat_fallback
+        self.chat_fallback = chat_fallback
         self._max_to_client = limits.max_event_to_client
+        self.witness = witness
         self.notices = Notices(clock)
         self.flow_tag = "TAK-Server-"
         """Our mark in ``<_flow-tags_>``; whole once the server's id is known."""
-        self.audiences = Audiences(clock, self._oversize)
+        self.offers = Offers(clock, self.notices, self.find)
+        self.audiences = Audiences(clock, self.offers)
         self.contacts = Contacts(clock, store, limits.known_contacts, limits.secondary_uids, self._announce)
         self.retained = Retained(
             store, limits.retained_items, limits.retained_bytes, max_persist_ttl, limits.tombstones
@@ -93,10 +110,11 @@ class Router:
         self.emergencies = Emergencies(
             clock, store, limits.emergency_period, limits.emergencies, limits.emergency_hours * HOUR, self._say_alert
         )
+        self.groups = GroupChoices(store)
+        self.pins = Pins(self.contacts, failures or Failures(clock)) if pin_uid else None
+        self.tracing: Tracing | None = None
+        """Looks closely at some events, while somebody wants that."""
         self.subscriptions: dict[Subscription, None] = {}
-        self.oversize = 0
-        """Events that stream clients did not get because of their size."""
-        self._oversize_uids: dict[str, None] = {}
 
     def restore(self, kept: Kept) -> None:
         """Take over what a store held, before anybody is connected."""
@@ -105,6 +123,7 @@ class Router:
         self.contacts.restore(kept.contacts, now)
         self.chats.restore(kept.chats)
         self.emergencies.restore(kept.emergencies)
+        self.groups.restore(kept.active_groups)
 
     def prune(self) -> None:
         """Forget what is stale; to be called every few seconds."""
@@ -129,6 +148,7 @@ class Router:
         max_bytes: int = 0,
         wants_everything: bool = False,
         from_server: bool = False,
+        reached: Reached | None = None,
     ) -> Subscription:
         """Let a connection hear: first what is on the map, then what is said, with nothing lost or doubled in between.
 
@@ -139,12 +159,14 @@ class Router:
             max_bytes: the largest event it is sent; 0 for any.
             wants_everything: whether it hears all that is routed and is shown nothing old.
             from_server: whether other servers may speak here, so that our own events may come back.
+            reached: our end of the connection, where that is an address.
         """
-        subscription = Subscription(self, principal, sink, peer, max_bytes, wants_everything, from_server)
+        subscription = Subscription(self, principal, sink, peer, max_bytes, wants_everything, from_server, reached)
         self.subscriptions[subscription] = None
+        self.groups.joined(subscription)
         self.audiences.join(subscription)
         if not wants_everything and not from_server:
-            sink.replay(self._picture(subscription, max_bytes))
+            sink.replay(self.picture(subscription, subscription.principal.groups_out))
         return subscription
 
     def speaker(self, principal: Principal, sink: Sink, peer: str) -> Subscription:
@@ -162,11 +184,12 @@ class Router:
     def left(self, subscription: Subscription, clean: bool) -> None:
         """Take a closed subscription out; called by `Subscription.close`."""
         self.subscriptions.pop(subscription, None)
+        self.groups.left(subscription)
         self.audiences.leave(subscription)
         now = self._clock.seconds()
         self.contacts.left(subscription, clean, now)
         primary = subscription.primary
-        groups = subscription.principal.groups_out
+        groups = subscription.granted.groups_out
         for event in (*subscription.sink.unsent(), *self.audiences.take_directed(subscription)):
             destinations = event.detail.destinations
             if primary is None or destinations is None or not destinations.explicit:
@@ -181,13 +204,25 @@ class Router:
     def hide(self, subscription: Subscription) -> None:
         """Announce that somebody who went incognito is gone."""
         self.contacts.hide(subscription, self._clock.seconds())
+        for uid in subscription.uids:
+            self.offers.forget(uid, subscription.principal.groups_in)
 
     # Routing
 
     def route(self, event: Event, source: Subscription) -> None:
         """Pass an event on to whom it is for."""
+        if self.tracing is not None and self.tracing.follow(event, source):
+            return  # it was passed on under its eyes
         now = self._clock.seconds()
         type_, detail = event.type, event.detail
+        if (
+            self.pins is not None
+            and type_.startswith("a-")
+            and event.uid not in source.uids
+            and source.reports
+            and self.pins.refuse(event, source, now)
+        ):
+            return
         destinations = detail.destinations
         groups = source.principal.groups_in
         if destinations is not None and destinations.groups:
@@ -196,8 +231,10 @@ class Router:
                 return
             groups = frozenset(destinations.groups)
         new = None
-        if event.is_self_report and not source.from_server and not source.wants_everything:
+        if event.is_self_report and source.reports:
             new = self.contacts.heard(source, event, groups, now)
+            if new is not None and new is source.primary:
+                groups = switching.identified(self, source, event)
         is_emergency = type_.startswith("b-a-")
         if source.incognito and not is_emergency and (destinations is None or not destinations.explicit):
             if new is not None:
@@ -209,15 +246,19 @@ class Router:
             self._delete(event, source, now)
         elif is_emergency:
             self.emergencies.heard(event, source, groups, now)
+            if event.uid not in self.emergencies:
+                self.offers.forget(event.uid, groups)
         self.audiences.tap(event, source)
         if destinations is not None and destinations.explicit:
             self._direct(event, source, destinations)
-        elif type_ == CHAT and self._chat_fallback and destinations is None and self._chat_to_named(event, source):
+        elif type_ == CHAT and self.chat_fallback and destinations is None and self._chat_to_named(event, source):
             return
         else:
             if is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid, groups):
                 self.retained.keep(event, groups, now)
             self.audiences.broadcast(event, groups, source)
+        if self.witness is not None:
+            self.witness.heard(event, groups, source, now)
         if new is not None:
             self._identified(new, source, now)
 
@@ -286,6 +327,8 @@ class Router:
         # So that it is known as directed, should it have to be kept.
         destinations = Destinations(uids=tuple(contact.uid for contact in named), explicit=True)
         event = replace(event, detail=replace(event.detail, destinations=destinations))
+        if self.witness is not None:
+            self.witness.heard(event, source.principal.groups_in, source, self._clock.seconds())
         if not self._deliver_to(named, event, source):
             self._tell_failed(event, source)
         return True
@@ -298,6 +341,20 @@ class Router:
         uid, groups = event.detail.link_uid, source.principal.groups_in
         if uid not in self.emergencies and self.contacts.take_off_map(uid, groups):
             self.retained.delete(uid, groups, event.time, now)
+            self.offers.forget(uid, groups)
+
+    # What the server knows
+
+    def find(self, uid: str, groups_out: Groups) -> Event | None:
+        """Find the newest that is known of a uid and that was said to everybody of a group that somebody hears."""
+        contact = self.contacts.get(uid)
+        known = (
+            self.offers.find(uid, groups_out),
+            contact.shown_to(groups_out) if contact is not None else None,
+            self.retained.find(uid, groups_out, self._clock.seconds()),
+            self.emergencies.find(uid, groups_out),
+        )
+        return max((event for event in known if event is not None), key=lambda event: event.time, default=None)
 
     # What the server says
 
@@ -322,31 +379,20 @@ class Router:
             if receiver is not source and not record.groups.isdisjoint(receiver.principal.groups_out):
                 self.audiences.direct(event, None, receiver)
 
-    def _picture(self, newcomer: Subscription, max_bytes: int) -> Iterable[Replay]:
-        """Go through what a newcomer is told: emergencies, who is there, what is on the map."""
-        now, groups_out = self._clock.seconds(), newcomer.principal.groups_out
+    def picture(self, newcomer: Subscription, groups_out: Groups) -> Iterable[Replay]:
+        """Go through what a newcomer is told: emergencies and what is on the map of some groups, and who is there."""
+        now = self._clock.seconds()
         alerts: list[Replay] = [
             (event.uid, (event,))
             for alert, event in self.emergencies.current(groups_out, now)
             if not alert.record.callsigns and not alert.record.uids
         ]
-        items = ((event.uid, (event,)) for event in self.retained.visible(groups_out, now))
+        items = (
+            (event.uid, (event,))
+            for event in self.retained.visible(groups_out, now)
+            # Somebody who reads slowly may have switched some of these off in the meantime.
+            if newcomer.principal.groups_out >= groups_out
+            or self.retained.find(event.uid, newcomer.principal.groups_out & groups_out, now)
+        )
         entries = chain(alerts, self.contacts.visible(newcomer, now), items)
-        if not max_bytes:
-            return entries
-        return (entry for entry in entries if all(len(event.xml) <= max_bytes for event in entry[1]))
-
-    def _oversize(self, event: Event, audience: Audience) -> None:
-        self.oversize += 1
-        if event.uid not in self._oversize_uids:
-            if len(self._oversize_uids) >= MAX_OVERSIZE_WARNINGS:
-                del self._oversize_uids[next(iter(self._oversize_uids))]
-            self._oversize_uids[event.uid] = None
-            self.notices.warn(
-                "{uid} ({type}) has {size} bytes and is not sent to clients: ATAK reads at most {limit}"
-                " (max_event_to_client)",
-                uid=event.uid,
-                type=event.type,
-                size=len(event.xml),
-                limit=audience.max_bytes,
-            )
+        return self.offers.replay(entries, newcomer) if newcomer.max_bytes else entries

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from .audience import Audience
     from .contact import Contact
+    from .offers import Reached
     from .outbox import Replay
+    from .records import Groups
     from .router import Router
 
 
@@ -58,6 +60,7 @@ class Subscription:
         max_bytes: int = 0,
         wants_everything: bool = False,
         from_server: bool = False,
+        reached: Reached | None = None,
     ) -> None:
         """Describe a connection; `Router.subscribe` makes it hear.
 
@@ -69,14 +72,21 @@ class Subscription:
             max_bytes: the largest event it is sent; 0 for any.
             wants_everything: whether it hears all that is routed, whatever the destinations and groups.
             from_server: whether other servers may speak here (UDP, multicast), so that our own events may come back.
+            reached: our end of the connection, where that is an address.
         """
         self._router = router
+        self.granted = principal
+        """Who it is proved to be, with all groups that it has."""
         self.principal = principal
+        """The same with the groups that are switched on."""
         self.sink = sink
         self.peer = peer
         self.max_bytes = max_bytes
         self.wants_everything = wants_everything
         self.from_server = from_server
+        self.reached = reached
+        self.reports = not wants_everything and not from_server
+        """Whether who speaks here becomes a contact by a self-report."""
         self.closed = False
         self.audience: Audience | None = None
         self.primary: Contact | None = None
@@ -90,6 +100,10 @@ class Subscription:
         self.sink_heard = 0.0
         """When any byte came from there, seconds since the epoch; kept by the door."""
         self.incognito = False
+        self.untold: Groups = frozenset()
+        """Groups whose part of the map it is still to be shown."""
+        self.telling = False
+        """Whether its sink has yet to come to the end of that."""
         self._area: Filter | None = None
         self._xpaths: dict[str, Filter] = {}
         self.filter: Filter | None = None
@@ -108,6 +122,11 @@ class Subscription:
     def host(self) -> str:
         """The address without the port; empty for who has none."""
         return self.peer.partition(" at ")[0].rpartition(":")[0]
+
+    @property
+    def door(self) -> str:
+        """Where it came in; empty for who came in nowhere in particular."""
+        return self.peer.partition(" at ")[2]
 
     @property
     def notices(self) -> Notices:

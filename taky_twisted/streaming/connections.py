@@ -14,6 +14,8 @@ from twisted.internet.task import LoopingCall
 from taky_twisted.background import logged, undeterred
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.shapes import Shapes
+from taky_twisted.identity.cert_db import name_key
+from taky_twisted.identity.failures import Failures
 from taky_twisted.logs import Logger
 from taky_twisted.notices import Notices
 
@@ -31,9 +33,11 @@ class Connections(Service):
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
+    def __init__(self, clock: IReactorTime, limits: Limits, failures: Failures | None = None) -> None:
         self._clock = clock
         self.limits = limits
+        self.failures = failures or Failures(clock)
+        """Remembers whom the doors refused."""
         self.notices = Notices(clock)
         self.shapes = Shapes()
         self._all: dict[CoTProtocol, None] = {}
@@ -107,6 +111,14 @@ class Connections(Service):
         """Close the connections of certificates that are refused by now."""
         for connection in list(self._all):
             connection.check_certificate()
+
+    def close_named(self, name: str, reason: str) -> int:
+        """Cut off everybody whose certificate or account has a name; return how many those were."""
+        key = name_key(name)
+        named = [each for each in self._all if each.principal_name is not None and name_key(each.principal_name) == key]
+        for connection in named:
+            connection.abort(reason)
+        return len(named)
 
     def _abort_all(self) -> None:
         for connection in list(self._all):

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from taky_twisted.config.limits import Limits
 from taky_twisted.config.values import TakProtocol
 from taky_twisted.identity.principal import Principal
+from taky_twisted.routing.offers import Reached
 from taky_twisted.routing.recorder import Recorder
 
 from .connections import Connections, host_of
@@ -66,6 +67,7 @@ class CoTFactory(Factory):
             self.connections.notices.say(
                 "{host} refused at {door}: {reason}", host=host_of(address), door=self.door, reason=reason
             )
+            self.connections.failures.tell(host_of(address), self.door, reason)
         return reason is None
 
     def buildProtocol(self, addr: IAddress | None) -> CoTProtocol | None:  # type: ignore[override]  # the base's is private
@@ -83,4 +85,7 @@ class CoTFactory(Factory):
         """Give a connection its place in the router."""
         if self.monitor:
             return self._router.subscribe(principal, connection, connection.peer, wants_everything=True)
-        return self._router.subscribe(principal, connection, connection.peer, self.limits.max_event_to_client)
+        host = getattr(connection.transport.getHost(), "host", None)
+        reached = Reached(host, self._tls) if host is not None else None
+        limit = self.limits.max_event_to_client
+        return self._router.subscribe(principal, connection, connection.peer, limit, reached=reached)

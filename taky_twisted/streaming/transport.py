@@ -10,28 +10,15 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Protocol
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IListeningPort, IProtocol, IPushProducer, IReactorFDSet
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IReactorFDSet
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 KEEPALIVE_IDLE_SECONDS = 60
 KEEPALIVE_INTERVAL_SECONDS = 20
 KEEPALIVE_PROBES = 3
-
-
-class StreamTransport(Protocol):
-    """What we ask of a stream's transport, TCP, unix or TLS."""
-
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None: ...
-    def unregisterProducer(self) -> None: ...
-    def pauseProducing(self) -> None: ...
-    def resumeProducing(self) -> None: ...
 
 
 class EagerServer(tcp.Server):
@@ -105,10 +92,3 @@ def write_eagerly(port: IListeningPort) -> None:
     # Twisted's port of a unix socket is a TCP port too, with connections of its own.
     if isinstance(port, tcp.Port) and port.transport is tcp.Server:
         port.transport = EagerServer
-
-
-def bytes_sent(transport: object) -> int | None:
-    """How many bytes have left through a transport, TLS or not; None where that is not counted."""
-    inner = getattr(transport, "transport", transport)
-    sent = getattr(inner, "sent", None)
-    return sent if isinstance(sent, int) else None

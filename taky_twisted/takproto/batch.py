@@ -10,12 +10,14 @@ from taky_twisted.cot.event import Event
 class Batch:
     """Events in the order in which they were said; joined at most once, however many hear them."""
 
-    __slots__ = ("directed", "events", "protobuf", "xml")
+    __slots__ = ("directed", "events", "protobuf", "websocket", "xml")
 
     xml: bytes
     """All of them as TAK protocol 0."""
     protobuf: bytes
     """All of them as frames of TAK protocol 1."""
+    websocket: bytes
+    """All of them as frames of TAK protocol 1, each in a binary message of its own."""
 
     def __init__(self, events: Sequence[Event], directed: bool = False) -> None:
         """Take events.
@@ -39,6 +41,14 @@ class Batch:
 
             protobuf = self.protobuf = b"".join([frame(payload_of(event)) for event in events])
             return protobuf
+        if name == "websocket":
+            from .protobuf import payload_of
+            from .protobuf_framing import frame
+            from .websocket import binary_message
+
+            # One in each: PyTAK and goatak read a message up to the end of its first frame.
+            websocket = self.websocket = b"".join([binary_message(frame(payload_of(event))) for event in events])
+            return websocket
         raise AttributeError(name)
 
     def __len__(self) -> int:

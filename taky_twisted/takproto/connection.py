@@ -79,6 +79,12 @@ class TAKConnection:
         self.send: Callable[[Batch], bytes] = attrgetter("xml")
         """Spell a batch for this peer."""
 
+    def begin_in_protobuf(self, send: Callable[[Batch], bytes]) -> None:
+        """Speak protobuf both ways from the first byte, where nothing is negotiated; ``send`` spells a batch."""
+        self._begun = self._agreed = True
+        self.send = send
+        self._read_frames(self._first_limit)
+
     @property
     def protocol(self) -> str:
         """How the peer is written to: ``xml`` or ``protobuf``."""

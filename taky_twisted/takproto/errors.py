@@ -13,3 +13,7 @@ from __future__ import annotations
 
 class RemoteProtocolError(Exception):
     """The peer sends what is no TAK stream; the text is for the operator."""
+
+
+class FrameTooLong(RemoteProtocolError):
+    """The peer announces more in one piece than is taken."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from taky_twisted.cot.errors import MalformedEvent
 
-from .errors import RemoteProtocolError
+from .errors import FrameTooLong, RemoteProtocolError
 from .framing import Unreadable
 
 MAGIC = 0xBF
@@ -87,7 +87,7 @@ class ProtobufFraming:
         """Take one payload off the front; empty ones are passed over.
 
         Raises:
-            RemoteProtocolError: a length over the limit or none at all, or too much that is no frame.
+            RemoteProtocolError: a length over the limit (`FrameTooLong`) or none at all, or too much that is no frame.
         """
         while buffer:
             if buffer[0] != MAGIC:
@@ -103,7 +103,7 @@ class ProtobufFraming:
                 return None
             length, at = found
             if length > self._limit:
-                raise RemoteProtocolError(f"a frame of {length} bytes; at most {self._limit} are allowed")
+                raise FrameTooLong(f"a frame of {length} bytes; at most {self._limit} are allowed")
             end = at + length
             if self._first_limit is not None:
                 self._count_first(end)

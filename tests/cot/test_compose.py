@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,15 +21,17 @@ def fields(said: Event) -> dict[str, object]:
     return {name: getattr(said, name) for name in Event.__slots__ if name != "detail"}
 
 
-class NoticeTests(SynchronousTestCase):
-    """What the server says itself."""
-
+class NoticeCase(SynchronousTestCase):
     def assertWhole(self, notice: Event) -> None:
         """Check that what we know of an event is what others read in it."""
         read = decode(notice.xml[len(PROLOG) :])
         self.assertEqual(read.xml, notice.xml)
         self.assertEqual(fields(read), fields(notice))
         self.assertEqual(read.detail.link_uid, notice.detail.link_uid)
+
+
+class NoticeTests(NoticeCase):
+    """What the server says itself."""
 
     def test_pong(self) -> None:
         """A pong is what TAK Server sends: from ``takPong``, nowhere, fresh for twenty seconds."""
@@ -62,6 +65,56 @@ class NoticeTests(SynchronousTestCase):
     def test_departures_are_apart(self) -> None:
         """Each notice has a uid of its own, or a client would take the second for an update of the first."""
         self.assertNotEqual(compose.departure("A", "", NOW).uid, compose.departure("A", "", NOW).uid)
+
+    def test_groups_changed(self) -> None:
+        """A client is told that its groups changed as TAK Server tells it: no word of which, each time anew."""
+        notice = compose.groups_changed(NOW)
+        self.assertWhole(notice)
+        self.assertEqual((notice.type, notice.how, notice.stale), ("t-x-g-c", "h-g-i-g-o", NOW + 20))
+        (link,) = compose.document(notice).iterfind("detail/link")
+        self.assertEqual(dict(link.attrib), {"relation": "p-p"})
+        self.assertNotEqual(notice.uid, compose.groups_changed(NOW).uid)
+
+
+class FileOfferTests(NoticeCase):
+    """The offer of an event as a file."""
+
+    def test_what_atak_demands(self) -> None:
+        """An offer has all that ATAK's parser wants, is fresh as long as TAK Server's, and asks for no receipt."""
+        item, url, sha256 = event(marker("LARGE")), "http://192.0.2.10:8080/x?a=1&b=2", "ab" * 32
+        offer = compose.file_offer(item, url, sha256, 'A"&<', NOW)
+        self.assertWhole(offer)
+        (share,) = compose.document(offer).iterfind("detail/fileshare")
+        self.assertEqual(
+            dict(share.attrib),
+            {
+                "filename": "LARGE.cot",
+                "name": "LARGE.cot",
+                "senderUrl": url,
+                "sizeInBytes": str(len(item.xml)),
+                "sha256": sha256,
+                "senderUid": sha256,
+                "senderCallsign": 'A"&<',
+            },
+        )
+        self.assertEqual((offer.uid, offer.type, offer.how), (sha256, "b-f-t-r", "h-e"))
+        self.assertEqual((offer.time, offer.start, offer.stale), (NOW, NOW, NOW + 100))
+        self.assertNotIn(b"ackrequest", offer.xml)
+
+    def test_file_name(self) -> None:
+        """A uid names a file of one folder, and no hidden one, whatever it is made of."""
+        for uid, name in (
+            ("ANDROID-1.2@x~y", "ANDROID-1.2@x~y"),
+            ("../../etc/passwd", "_.._etc_passwd"),
+            ("C:\\x\0", "C__x_"),
+            ("..", "event"),
+            ("", "event"),
+            ("ä &?", "ä___"),
+            ("x" * 1000, "x" * 100),
+        ):
+            offer = compose.file_offer(replace(event(marker()), uid=uid), "u", "h", "s", NOW)
+            (share,) = compose.document(offer).iterfind("detail/fileshare")
+            self.assertEqual((share.get("filename"), share.get("name")), (f"{name}.cot", f"{name}.cot"))
 
 
 class CopyTests(SynchronousTestCase):

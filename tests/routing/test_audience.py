@@ -166,11 +166,26 @@ class AudienceTests(AudienceCase):
         for said in (small, large):
             self.audiences.broadcast(said, ANON, None)
         self.turn()
-        self.assertEqual((to_limited.uids(), to_any.uids(), self.router.oversize), (["S"], ["S", "L"], 1))
+        self.assertEqual((to_limited.uids(), to_any.uids(), self.router.offers.oversize), (["S"], ["S", "L"], 1))
         for said in (small, large):
             self.audiences.direct(said, None, limited)
         self.turn()
-        self.assertEqual((to_limited.uids(), self.router.oversize), (["S"], 2))
+        self.assertEqual((to_limited.uids(), self.router.offers.oversize), (["S"], 2))
+
+    def test_between(self) -> None:
+        """What is for those who hear one group and not the other reaches nobody else, however large it is."""
+        red, blue, both = self.hears("red"), self.hears("blue"), self.hears("red", "blue")
+        speaker, to_speaker = self.join(principal("s", (), ["red"]))
+        small = self.join(principal("t", (), ["red"]), max_bytes=300)[1]
+        large = item("LARGE", size=300)
+        for said in (item("M"), large):
+            self.audiences.broadcast_between(said, frozenset({"red", "green"}), frozenset({"blue"}), speaker)
+        self.audiences.broadcast_between(item("N"), frozenset({"green"}), frozenset(), speaker)
+        self.audiences.broadcast_between(item("O"), frozenset({"red"}), frozenset({"red"}), speaker)
+        self.assertEqual(red.events, [], "not before the end of the turn")
+        self.turn()
+        self.assertEqual([each.uids() for each in (red, blue, both, to_speaker)], [["M", "LARGE"], [], [], []])
+        self.assertNotIn("LARGE", small.uids())
 
     def test_only_too_large(self) -> None:
         """If all that was said is too large for all, nothing is left to do at the end of the turn."""

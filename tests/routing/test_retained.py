@@ -6,7 +6,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.cot.event import Event
-from taky_twisted.routing.records import Groups, Item, Kept, Tombstone
+from taky_twisted.records import Kept
+from taky_twisted.routing.records import Groups, Item, Tombstone
 from taky_twisted.routing.retained import TOMBSTONE_SECONDS, Retained
 from taky_twisted.stores.memory import MemoryStore
 from tests.samples import NOW, event, marker

@@ -6,8 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.event import Event
 from taky_twisted.identity.principal import ANON_GROUP, ANONYMOUS, Principal
-from taky_twisted.routing import router as router_module
-from taky_twisted.routing.records import Emergency, Item, KnownContact, MissedChat, Record, Tombstone
+from taky_twisted.records import Record
+from taky_twisted.routing.records import Emergency, Item, KnownContact, MissedChat, Tombstone
 from taky_twisted.routing.router import TEAMS, Router
 from taky_twisted.routing.subscription import Subscription
 from taky_twisted.stores.memory import MemoryStore
@@ -686,32 +686,62 @@ class AlertTests(RouterCase):
         self.assertEqual(newcomer.sink.replayed[0].type, "b-a-o-can")
 
 
-class SizeTests(RouterCase):
-    """Events that clients cannot read."""
+class FindTests(RouterCase):
+    """What is known of a uid."""
 
-    def test_warned_of_once(self) -> None:
-        """Each too large event is counted, and each uid warned of once; a client that reads all of it gets it."""
-        self.connect(max_bytes=1000)
+    def find(self, uid: str, *groups_out: str) -> bytes | None:
+        """Find an event as who hears some groups."""
+        found = self.router.find(uid, frozenset(groups_out or (ANON_GROUP,)))
+        return found.xml if found is not None else None
+
+    def test_contact(self) -> None:
+        """Of a contact it is the latest report to everybody, online or not, until a delete takes it off the map."""
         a, b = self.team("A", "B")
-        for _ in range(3):
-            a.say(marker("LARGE", extra="x" * 1000))
-        a.say(marker("LARGE-2", extra="x" * 1000))
-        self.assertEqual((self.router.oversize, len(b.heard())), (4, 4))
-        warnings = [line for line in self.log() if "max_event_to_client" in line]
-        size = len(event(marker("LARGE", extra="x" * 1000)).xml)
-        self.assertEqual(len(warnings), 2)
-        self.assertIn(
-            f"LARGE (a-h-G) has {size} bytes and is not sent to clients: ATAK reads at most 1000", warnings[0]
-        )
+        report = sa("A", "A", now=NOW + 5)
+        a.say(report, sa("A", "SECRET", now=NOW + 6, marti=to("B")))
+        self.assertEqual(self.find("A"), event(report).xml)
+        self.assertEqual([self.find("A", "other"), self.find("a")], [None, None])
+        a.leave()
+        self.assertEqual(self.find("A"), event(report).xml)
+        b.say(delete("A"))
+        self.assertIsNone(self.find("A"))
 
-    def test_memory_of_warnings(self) -> None:
-        """Only so many uids are remembered for it; the oldest is forgotten first."""
-        self.patch(router_module, "MAX_OVERSIZE_WARNINGS", 2)
-        self.connect(max_bytes=100)
-        for uid in ("1", "2", "1", "3", "2", "1"):
-            self.connect().say(marker(uid))
-        warned = [line.split()[0] for line in self.log() if "max_event_to_client" in line]
-        self.assertEqual(warned, ["1", "2", "3", "1"])
+    def test_incognito(self) -> None:
+        """Nothing is found of who wants not to be seen, until that ends."""
+        (a,) = self.team("A")
+        a.say(control("t-x-c-i-e"), sa("A", "A", now=NOW + 5))
+        self.assertIsNone(self.find("A"))
+        a.say(control("t-x-c-i-d"), sa("A", "A", now=NOW + 6))
+        self.assertEqual(self.find("A"), event(sa("A", "A", now=NOW + 6)).xml)
+
+    def test_item(self) -> None:
+        """An item is found while it is not stale, by who hears one of the groups that it was said to."""
+        a = self.connect(principal("a", ["g1", "g2"], []))
+        a.say(marker("M", stale=60), marker("DIRECTED", marti=to("B")))
+        self.assertEqual(self.find("M", "g2", "g3"), event(marker("M", stale=60)).xml)
+        self.assertEqual([self.find("M", "g3"), self.find("M"), self.find("DIRECTED", "g1")], [None] * 3)
+        self.clock.advance(60)
+        self.assertIsNone(self.find("M", "g2"))
+
+    def test_emergency(self) -> None:
+        """An emergency for everybody is found as it was raised, until it is canceled; one for some is not."""
+        a, *_ = self.team("A", "B")
+        a.say(emergency("A", "A"), emergency("B", "B", marti=to("B")))
+        self.clock.advance(30)
+        self.assertEqual(self.find("A-9-1-1"), event(emergency("A", "A")).xml)
+        self.assertEqual([self.find("A-9-1-1", "other"), self.find("B-9-1-1")], [None, None])
+        a.say(cancel("A", "A"))
+        self.assertIsNone(self.find("A-9-1-1"))
+
+    def test_newest(self) -> None:
+        """If a uid is several things to different groups, who hears both finds the newer."""
+        a = self.connect(principal("a", ["g1"], []))
+        a.say(marker("M", now=NOW + 1))
+        self.join("M", proved=principal("x", ["g2"], []))
+        self.assertEqual(self.find("M", "g1", "g2"), event(marker("M", now=NOW + 1)).xml)
+        self.assertEqual(self.find("M", "g2"), event(sa("M", "M")).xml)
+        self.join("M", proved=principal("x", ["g2"], []), now=NOW + 2)
+        self.assertEqual(self.find("M", "g1", "g2"), event(sa("M", "M", now=NOW + 2)).xml)
 
 
 class StopTests(RouterCase):
@@ -750,3 +780,47 @@ class StopTests(RouterCase):
                 "BEAR (B) joined as anonymous from peer, unknown software",
             ],
         )
+
+
+class WitnessTests(RouterCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.told: list[tuple[str, frozenset[str], bool]] = []
+        self.router.witness = self
+
+    def heard(self, event: Event, groups: frozenset[str], source: Subscription, now: float) -> None:
+        """Be told."""
+        destinations = event.detail.destinations
+        self.assertEqual(now, self.clock.seconds())
+        self.told.append((event.uid, groups, destinations is not None and destinations.explicit))
+
+    def test_told(self) -> None:
+        """A witness is told of what clients say, once each, to which groups, and whether it was for somebody."""
+        alice = Peer(self, principal("alice", ["red", "blue"]))
+        alice.say(
+            sa("A", "ALPHA"), marker("M"), marker("N", marti='<dest group="red"/>'), marker("P", marti=to("BRAVO"))
+        )
+        alice.say(chat("A"), chat("A", number=2, room="ALPHA", id_="A", uids=("A",)), emergency("A", "ALPHA"))
+        both = frozenset({"red", "blue"})
+        self.assertEqual(
+            self.told,
+            [
+                ("A", both, False),
+                ("M", both, False),
+                ("N", {"red"}, False),
+                ("P", both, True),
+                ("GeoChat.A.All Chat Rooms.m-1", both, False),
+                ("GeoChat.A.A.m-2", both, True),
+                ("A-9-1-1", both, False),
+            ],
+        )
+
+    def test_not_told(self) -> None:
+        """It is not told of what is not passed on, nor of what the server says itself."""
+        alice = Peer(self, principal("alice"))
+        alice.say(emergency("A", "ALPHA"), sa("A", "ALPHA"))
+        self.told.clear()
+        alice.say(marker("G", marti='<dest group="secret"/>'), control("t-x-c-i-e"), marker("INCOGNITO"))
+        self.clock.advance(60)
+        alice.leave()
+        self.assertEqual(self.told, [])

@@ -666,4 +666,4 @@ class MessageTests(ScenarioTests):
         self.assertEqual(b.uids(), ["SMALL"])
         self.assertEqual(monitor.uids(), ["MARK-1", "MARK-1", "SMALL"])
         self.assertEqual(self.site.connect().uids(), ["A", "B", "C", "SMALL"])
-        self.assertEqual(self.site.router.oversize, 2)
+        self.assertEqual(self.site.router.offers.oversize, 2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from twisted.internet.task import Clock
@@ -42,7 +43,7 @@ class SubscriptionTests(SynchronousTestCase):
         self.other, self.other_sink = self.subscribe()
         self.addCleanup(self.router.contacts.save)
 
-    def subscribe(self, proved: Principal = ANONYMOUS, **keys: bool) -> tuple[Subscription, MemorySink]:
+    def subscribe(self, proved: Principal = ANONYMOUS, **keys: Any) -> tuple[Subscription, MemorySink]:
         """Subscribe somebody."""
         sink = MemorySink()
         return self.router.subscribe(proved, sink, "10.0.0.1:5 at tcp:8087", **keys), sink

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.identity.principal import ANONYMOUS
+from taky_twisted.routing.offers import Reached
 from taky_twisted.streaming.factory import CoTFactory
 from taky_twisted.streaming.protocol import CoTProtocol
 from tests.fakes import LogLines, Site
@@ -72,3 +73,14 @@ class CoTFactoryTests(SynchronousTestCase):
         client = self.site.connect()
         self.assertEqual([subscription.peer for subscription in self.site.router.subscriptions], [client.protocol.peer])
         self.assertEqual(next(iter(self.site.router.subscriptions)).principal, ANONYMOUS)
+
+    def test_reached(self) -> None:
+        """The router knows at which of our addresses a client arrived, and whether over TLS; of a local one neither."""
+        client = self.site.connect()
+        (subscription,) = self.site.router.subscriptions
+        self.assertEqual(subscription.reached, Reached("192.0.2.10", tls=False))
+        tls = CoTFactory(self.site.clock, self.site.router, self.site.connections, "tls", tls=True)
+        reached = tls.subscribe(ANONYMOUS, client.protocol).reached
+        self.assertEqual(reached, Reached("192.0.2.10", tls=True))
+        client.transport.address = UNIXAddress("/run/cot")
+        self.assertIsNone(tls.subscribe(ANONYMOUS, client.protocol).reached)

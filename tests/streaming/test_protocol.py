@@ -15,8 +15,9 @@ from taky_twisted.config.limits import Limits
 from taky_twisted.cot.event import PROLOG
 from taky_twisted.identity.tls import MutualTLS
 from taky_twisted.identity.transport import TLSFactory
+from taky_twisted.routing.tak_stream import CLOSE_SECONDS
 from taky_twisted.streaming.factory import CoTFactory
-from taky_twisted.streaming.protocol import CLOSE_SECONDS, CoTProtocol
+from taky_twisted.streaming.protocol import CoTProtocol
 from taky_twisted.takproto.batch import Batch
 from tests.fakes import Client, LogLines, MemoryRecorder, Site, WireTransport, principal
 from tests.identity.pairs import Peer, PeerFactory

@@ -19,7 +19,6 @@ from taky_twisted.streaming.transport import (
     KEEPALIVE_INTERVAL_SECONDS,
     KEEPALIVE_PROBES,
     EagerServer,
-    bytes_sent,
     keep_alive,
     write_eagerly,
 )
@@ -255,16 +254,3 @@ class WriteEagerlyTests(SynchronousTestCase):
         before = port.transport
         write_eagerly(port)
         self.assertIs(port.transport, before)
-
-
-class BytesSentTests(SynchronousTestCase):
-    def test_through_wrappers(self) -> None:
-        """TLS counts as what the socket under it counts; what does not count says nothing."""
-
-        class Counting:
-            sent = 5
-
-        class TLS:
-            transport = Counting()
-
-        self.assertEqual((bytes_sent(Counting()), bytes_sent(TLS()), bytes_sent(object())), (5, 5, None))

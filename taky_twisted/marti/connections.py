@@ -1,0 +1,117 @@
+"""All HTTP connections of the server: how many there may be, whose uploads are running, and how they end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.identity.cert_db import name_key
+from taky_twisted.identity.failures import Failures
+from taky_twisted.marti.errors import TooMany
+from taky_twisted.marti.timer import Timer
+from taky_twisted.notices import Notices
+
+if TYPE_CHECKING:
+    from taky_twisted.marti.channel import MartiChannel
+
+FINISH_SECONDS = 5.0
+"""How long a stop waits for answers that are under way."""
+
+
+class HttpConnections(Service):
+    """Count and close the connections of all doors of the Marti API."""
+
+    def __init__(self, clock: IReactorTime, limits: Limits, failures: Failures | None = None) -> None:
+        self.clock, self.limits = clock, limits
+        self.failures = failures or Failures(clock)
+        """Remembers who was refused."""
+        self.notices = Notices(clock)
+        self._all: dict[MartiChannel, None] = {}
+        self._per_address: Counter[str] = Counter()
+        self._uploads: Counter[str] = Counter()
+        self._empty: Deferred[None] | None = None
+        self._abort = Timer(clock)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def why_not(self, address: IAddress | None) -> str | None:
+        """Say why one more connection from an address is too many; None if it is not."""
+        limits = self.limits
+        if len(self._all) >= limits.max_http_connections:
+            return f"there are {limits.max_http_connections} HTTP connections (max_http_connections)"
+        if limits.max_http_per_address and self._per_address[host_of(address)] >= limits.max_http_per_address:
+            return f"there are {limits.max_http_per_address} HTTP connections from there (max_http_per_address)"
+        return None
+
+    def opened(self, channel: MartiChannel) -> None:
+        """Count a connection."""
+        self._all[channel] = None
+        self._per_address[host_of(channel.address)] += 1
+
+    def closed(self, channel: MartiChannel) -> None:
+        """Forget a connection."""
+        del self._all[channel]
+        _one_less(self._per_address, host_of(channel.address))
+        if not self._all and self._empty is not None:
+            empty, self._empty = self._empty, None
+            self._abort.stop()
+            empty.callback(None)
+
+    def begin_upload(self, who: str) -> None:
+        """Count an upload of somebody.
+
+        Raises:
+            TooMany: so many are running already.
+        """
+        if self._uploads[who] >= self.limits.uploads_per_principal:
+            raise TooMany(f"{self._uploads[who]} of your uploads are running already; wait for one to end")
+        self._uploads[who] += 1
+
+    def end_upload(self, who: str) -> None:
+        """Count an upload no more."""
+        _one_less(self._uploads, who)
+
+    def close_refused(self) -> None:
+        """Cut off whoever's certificate is refused by now, also in the middle of a request."""
+        for channel in list(self._all):
+            channel.check_certificate()
+
+    def close_named(self, name: str, reason: str) -> int:
+        """Cut off everybody whose certificate or account has a name; return how many those were."""
+        key = name_key(name)
+        named = [each for each in self._all if each.principal.name is not None and name_key(each.principal.name) == key]
+        for channel in named:
+            channel.abort(reason)
+        return len(named)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Close all connections; answers that are under way have a few seconds to end."""
+        super().stopService()
+        if not self._all:
+            return None
+        empty = self._empty = Deferred()
+        self._abort.start(FINISH_SECONDS, self._abort_all)
+        for channel in list(self._all):
+            channel.close_when_done()
+        return empty
+
+    def _abort_all(self) -> None:
+        for channel in list(self._all):
+            channel.abort("the server stops")
+
+
+def _one_less(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
+def host_of(address: IAddress | None) -> str:
+    """Name the host of an address; connections without one (unix sockets) share the empty name."""
+    return str(getattr(address, "host", ""))

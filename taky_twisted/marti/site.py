@@ -1,0 +1,216 @@
+"""One HTTP door: its requests, whom it believes, and how it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from klein.resource import KleinResource
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime, ISSLTransport
+from twisted.python.failure import Failure
+from twisted.web.http import NO_BODY_CODES, datetimeToString
+from twisted.web.server import Site
+from zope.interface import implementer_only
+
+from taky_twisted import __version__
+from taky_twisted.config.limits import Limits
+from taky_twisted.identity.principal import ANONYMOUS, Principal
+from taky_twisted.identity.transport import refusal_of
+from taky_twisted.logs import Logger
+from taky_twisted.marti.channel import MartiChannel
+from taky_twisted.marti.connections import HttpConnections, host_of
+from taky_twisted.marti.errors import MartiError, NotAllowed, NotIdentified, Revoked, error_reply, reply_of
+from taky_twisted.marti.replies import Envelope, Reply
+from taky_twisted.marti.request import MartiRequest
+from taky_twisted.marti.routes import Access, Bound, Table
+
+if TYPE_CHECKING:
+    from twisted.web.http import Request
+
+
+@dataclass
+class ServerInfo:
+    """What the API says about the server."""
+
+    hostname: str = "taky.local"
+    node_id: str = ""
+    """The server's id; whole once its data folder is open."""
+    public_url: str | None = None
+    """``https://host:port`` that clients reach us by, where that is not the address that they used."""
+
+
+@dataclass
+class Marti:
+    """The API that all HTTP doors of a server share."""
+
+    table: Table
+    info: ServerInfo
+    granted: Callable[[Principal, str], Principal] = field(default=lambda principal, host: principal)
+    """Turns who somebody at a host is into who that is with the groups that are switched on."""
+
+    @classmethod
+    def of(cls, areas: Sequence[object], info: ServerInfo) -> Marti:
+        """Put areas together."""
+        return cls(Table(areas), info)
+
+
+# Not Twisted's IProtocolNegotiationFactory: what is agreed on with ALPN is the door's business.
+@implementer_only(IProtocolFactory)
+class MartiSite(Site):
+    """A door of the Marti API."""
+
+    noisy = False
+    protocol = MartiChannel  # type: ignore[assignment]  # Twisted's chooses between HTTP 1 and 2
+    displayTracebacks = False
+    journal = Logger()  # Twisted's `Site` has a method `log`
+
+    def __init__(
+        self,
+        marti: Marti,
+        clock: IReactorTime,
+        anonymous: bool = False,
+        connections: HttpConnections | None = None,
+        door: str = "HTTP",
+    ) -> None:
+        """Describe a door.
+
+        Args:
+            marti: what it answers.
+            clock: the reactor.
+            anonymous: whether callers without a certificate are let in; on a TLS door they are not, whatever this says.
+            connections: counts those of all doors; the door's own by default.
+            door: its name in the log.
+        """
+        self.marti, self.clock, self.anonymous, self.door = marti, clock, anonymous, door
+        self.connections = connections if connections is not None else HttpConnections(clock, Limits())
+        self.table = marti.table
+        super().__init__(
+            KleinResource(self._klein()),
+            requestFactory=MartiRequest,
+            timeout=None,  # `MartiChannel` has deadlines of its own
+            reactor=clock,
+            parsePOSTFormSubmission=False,
+        )
+
+    def startFactory(self) -> None:
+        """Keep no access log, and wake up for none every second."""
+
+    def stopFactory(self) -> None:
+        """Keep no access log."""
+
+    def log(self, request: Request) -> None:
+        """Write no line per request."""
+
+    def admits(self, address: IAddress | None) -> bool:
+        """Whether one more connection from there may be made; asked before TLS."""
+        reason = self.connections.why_not(address)
+        if reason is not None:
+            self.connections.notices.say(
+                "{host} refused at {door}: {reason}", host=host_of(address), door=self.door, reason=reason
+            )
+            self.connections.failures.tell(host_of(address), self.door, reason)
+        return reason is None
+
+    def buildProtocol(self, addr: IAddress | None) -> MartiChannel | None:  # type: ignore[override]  # see `protocol`
+        # Asked again, because plain doors have nobody who asks before.
+        if not self.admits(addr):
+            return None
+        channel: MartiChannel = super().buildProtocol(addr)
+        channel.address = addr
+        return channel
+
+    def caller(self, request: MartiRequest) -> Principal:
+        """Find out who is at the other end of a request's connection.
+
+        Raises:
+            Revoked: its certificate is, perhaps only since the last request.
+        """
+        if not self.is_tls(request):
+            return ANONYMOUS
+        channel = request.channel
+        refusal = refusal_of(channel.transport, channel.principal)
+        if refusal is not None:
+            raise Revoked(refusal)
+        return channel.principal
+
+    def check_access(self, request: MartiRequest, access: Access) -> None:
+        """Refuse a caller that may not call a route.
+
+        Raises:
+            NotIdentified: nobody knows who it is.
+            NotAllowed: it is known, and not enough.
+        """
+        if request.principal.anonymous:
+            if not self.is_tls(request):
+                if not self.anonymous:
+                    raise NotIdentified(
+                        "anonymous callers are not let in here; use the TLS port with a client certificate"
+                    )
+            elif access is not Access.EVERYBODY:
+                raise NotIdentified("this needs a client certificate of this server's authority")
+        if access is Access.ADMIN:
+            raise NotAllowed("only administrators may do this")
+
+    @staticmethod
+    def is_tls(request: MartiRequest) -> bool:
+        """Whether a request came over TLS."""
+        return bool(ISSLTransport.providedBy(request.channel.transport))
+
+    def dress(self, request: MartiRequest) -> None:
+        """Set the headers that every answer has."""
+        request.setHeader("server", f"taky_twisted/{__version__}")
+        request.setHeader("date", datetimeToString())
+
+    def send(self, request: MartiRequest, reply: Reply) -> None:
+        """Write a reply, but do not end the request."""
+        request.write(self._answer(request, reply))
+
+    def note(self, request: MartiRequest, error: MartiError) -> None:
+        """Remember for operators who may not come in, and which uploads are refused."""
+        upload = request.bound is not None and request.bound.receiver is not None
+        if isinstance(error, Revoked) or not (upload or error.status in (401, 403)):
+            return  # the connection told of the former
+        what = "an upload" if upload else "a request"
+        reason = f"{what} was refused ({error.status}): {error}"
+        self.connections.failures.tell(host_of(request.channel.address), self.door, reason, request.granted.name or "")
+
+    def _klein(self) -> Any:
+        app = self.table.klein(self._wrapped)
+
+        def refused(request: MartiRequest, failure: Failure) -> bytes:
+            error: Any = failure.value
+            self.note(request, error)
+            return self._answer(request, reply_of(error))
+
+        def broken(request: MartiRequest, failure: Failure) -> bytes:
+            self.journal.failure("answering a request failed", failure)
+            return self._answer(request, error_reply(500, "the server made a mistake; its log has more"))
+
+        app.handle_errors(MartiError)(refused)
+        app.handle_errors(Exception)(broken)
+        return app
+
+    def _wrapped(self, bound: Bound) -> Callable[..., Any]:
+        async def call(request: MartiRequest, **found: Any) -> bytes:
+            result = bound.handler(request, **found)
+            reply = result if isinstance(result, Reply | Envelope) else await result
+            if isinstance(reply, Envelope):
+                reply = reply.reply(self.marti.info.node_id)
+            return b"" if reply.written else self._answer(request, reply)
+
+        def handle(request: MartiRequest, **found: Any) -> Any:
+            return ensureDeferred(call(request, **found))
+
+        return handle
+
+    @staticmethod
+    def _answer(request: MartiRequest, reply: Reply) -> bytes:
+        request.setResponseCode(reply.status)
+        if reply.status not in NO_BODY_CODES:
+            request.setHeader("content-type", reply.content_type)
+            request.setHeader("content-length", str(len(reply.body)))
+        for name, value in reply.headers.items():
+            request.setHeader(name, value)
+        return reply.body

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from taky_twisted.config.limits import Limits
+from taky_twisted.marti.connections import FINISH_SECONDS, HttpConnections, host_of
+from taky_twisted.marti.errors import TooMany
+from taky_twisted.marti.replies import Reply, text
+from taky_twisted.marti.request import MartiRequest
+from taky_twisted.marti.routes import route
+from tests.fakes import LogLines
+from tests.marti.asking import Asking, Connection, spell
+
+LOCAL = UNIXAddress("/run/taky")
+
+
+class Area:
+    """A route that answers at once."""
+
+    @route("/Marti/take", "POST")
+    def take(self, request: MartiRequest) -> Reply:
+        """Take a body."""
+        return text("taken")
+
+
+def address(host: str) -> IPv4Address:
+    """Make an address."""
+    return IPv4Address("TCP", host, 40000)
+
+
+class CountTests(SynchronousTestCase):
+    def test_per_address(self) -> None:
+        """One address may have so many connections; others are not concerned, and closed ones do not count."""
+        ask = Asking(limits=Limits(max_http_per_address=2))
+        one, two = Connection(ask.door), Connection(ask.door)
+        here = one.transport.getPeer()
+        self.assertEqual(
+            ask.connections.why_not(here), "there are 2 HTTP connections from there (max_http_per_address)"
+        )
+        self.assertIsNone(ask.connections.why_not(address("192.0.2.99")))
+        self.assertIsNone(ask.connections.why_not(LOCAL))
+        one.lose()
+        self.assertIsNone(ask.connections.why_not(here))
+        two.lose()
+        self.assertEqual((len(ask.connections), ask.connections._per_address), (0, {}))
+
+    def test_all(self) -> None:
+        """All together may be so many."""
+        ask = Asking(limits=Limits(max_http_connections=1))
+        self.assertIsNone(ask.connections.why_not(None))
+        connection = Connection(ask.door)
+        self.assertEqual(ask.connections.why_not(LOCAL), "there are 1 HTTP connections (max_http_connections)")
+        connection.lose()
+
+    def test_off(self) -> None:
+        """Without a limit an address may have any number."""
+        ask = Asking()
+        connections = [Connection(ask.door) for _ in range(50)]
+        self.assertIsNone(ask.connections.why_not(connections[0].transport.getPeer()))
+        for connection in connections:
+            connection.lose()
+
+    def test_host_of(self) -> None:
+        """What has no host shares the empty name."""
+        self.assertEqual((host_of(address("192.0.2.1")), host_of(LOCAL), host_of(None)), ("192.0.2.1", "", ""))
+
+    def test_uploads(self) -> None:
+        """Uploads are counted by who makes them, and not remembered for ever."""
+        connections = HttpConnections(Clock(), Limits(uploads_per_principal=1))
+        connections.begin_upload("A")
+        connections.begin_upload("B")
+        self.assertRaises(TooMany, connections.begin_upload, "A")
+        connections.end_upload("A")
+        connections.begin_upload("A")
+        for who in ("A", "B"):
+            connections.end_upload(who)
+        self.assertEqual(connections._uploads, {})
+
+
+class StopTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.ask = Asking(Area())
+        self.connections, self.clock = self.ask.connections, self.ask.clock
+        self.connections.startService()
+
+    def test_nobody(self) -> None:
+        """With nobody connected a stop is done at once."""
+        self.assertIsNone(self.connections.stopService())
+
+    def test_idle(self) -> None:
+        """Who waits between two requests is closed at once."""
+        connection = Connection(self.ask.door)
+        stopped = self.connections.stopService()
+        assert stopped is not None
+        self.assertEqual(connection.closed, "closed")
+        self.assertNoResult(stopped)
+        connection.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_under_way(self) -> None:
+        """A request that is under way is answered; then its connection is closed."""
+        connection = Connection(self.ask.door)
+        whole = spell("POST", "/Marti/take", b"0123456789")
+        connection.send(whole[:-5])
+        stopped = self.connections.stopService()
+        assert stopped is not None
+        self.assertIsNone(connection.closed)
+        connection.send(whole[-5:])
+        self.assertEqual(connection.answer().body, b"taken")
+        self.assertEqual(connection.closed, "closed")
+        connection.lose()
+        self.successResultOf(stopped)
+
+    def test_slow(self) -> None:
+        """Who takes longer than a few seconds is cut off, so that a stop always ends."""
+        log = LogLines(self)
+        slow, idle = Connection(self.ask.door), Connection(self.ask.door)
+        slow.send(spell("POST", "/Marti/take", b"0123456789")[:-5])
+        stopped = self.connections.stopService()
+        assert stopped is not None
+        idle.lose()
+        self.clock.advance(FINISH_SECONDS)
+        self.assertEqual(slow.closed, "aborted")
+        slow.lose()
+        self.successResultOf(stopped)
+        self.assertIn("198.51.100.7:40000 at HTTP closed: the server stops", log())
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -59,6 +59,7 @@ class Run:
                 server.port,
                 server.pid,
                 secrets.token_hex(4),
+                server.http_port,
                 str(server.certificates) if server.certificates is not None else "",
                 exact=side.checkout is not None,
             )
@@ -67,7 +68,9 @@ class Run:
             if scenario.restarted and not side.is_taky and not self.short and not outcome.wrong:
                 server.stop()
                 server.start()
-                again = replace(job, size=size | {"publish": 0}, port=server.port, pid=server.pid)
+                again = replace(
+                    job, size=size | {"publish": 0}, port=server.port, http_port=server.http_port, pid=server.pid
+                )
                 second = self._generate(scenario, server, again)
                 outcome.figures |= {f"restarted_{name}": value for name, value in second.figures.items()}
                 outcome.figures["restarted_startup_s"] = server.startup_seconds

@@ -25,6 +25,8 @@ class Job:
     """The server's."""
     run: str
     """See `events.mark`."""
+    http_port: int = 0
+    """Where the server's Marti API is; 0 if it was not asked for."""
     certificates: str = ""
     """Folder with keys; empty for plain TCP."""
     exact: bool = True

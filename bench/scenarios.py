@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from . import comings, loads, readers
+from . import comings, loads, readers, uploads
 from .jobs import Job, Outcome, Size
 
 TCP, TLS = "tcp", "tls"
@@ -229,6 +229,26 @@ SCENARIOS: dict[str, Scenario] = {
             rounds=3,
             restarted=True,
             seconds=600,
+        ),
+        Scenario(
+            "uploads",
+            "50 clients say a position a second each, while three files of 300 MB go up at the same time",
+            uploads.uploads,
+            {
+                "clients": 50,
+                "rate": 1,
+                "sample_every": 1,
+                "warm": 1,
+                "base": 10,
+                "uploads": 3,
+                "megabytes": 300,
+                "seconds": 200,
+            },
+            {"clients": 10, "rate": 5, "warm": 0.2, "base": 0.5, "uploads": 2, "megabytes": 3, "seconds": 20},
+            ("p99_ms",),
+            ("base_p99_ms", "p99_ms", "max_ms", "grown_mb", "mb_per_s", "lost"),
+            rounds=1,
+            taky=None,
         ),
         Scenario(
             "soak",

@@ -44,21 +44,22 @@ class Side:
         """Whether it is taky."""
         return self.taky is not None
 
-    def command(self, folder: Path, port: int, certificates: Path | None) -> list[str]:
+    def command(self, folder: Path, port: int, http_port: int, certificates: Path | None) -> list[str]:
         """Make the command line for one door; writes a configuration file if that takes one."""
         if self.limit is not None:
             shown = ("server.crt", "server.key", "ca.crt") if certificates is not None else ()
             return [str(self.limit), str(port), *(f"{certificates}/{name}" for name in shown)]
         if self.taky is not None:
             return [str(self.taky), "-c", str(_taky_conf(folder, port, certificates))]
-        door = f"tcp:{port}:interface={HOST}"
+        kind, files = "tcp", ""
         if certificates is not None:
             keys = (("privateKey", "server.key"), ("certKey", "server.crt"), ("caCerts", "ca.crt"))
-            files = "".join(f":{key}={_escaped(certificates / file)}" for key, file in keys)
-            door = f"ssl:{port}:interface={HOST}{files}"
+            kind, files = "ssl", "".join(f":{key}={_escaped(certificates / file)}" for key, file in keys)
         return [
-            *(sys.executable, "-m", "taky_twisted.cli.taky"),
-            *(f"--data-dir={folder / 'data'}", f"--cot-endpoint={door}", *self.options),
+            *(sys.executable, "-m", "taky_twisted.cli.taky", f"--data-dir={folder / 'data'}"),
+            f"--cot-endpoint={kind}:{port}:interface={HOST}{files}",
+            f"--marti-endpoint={kind}:{http_port}:interface={HOST}{files}",
+            *self.options,
         ]
 
     def environment(self) -> dict[str, str]:
@@ -77,6 +78,7 @@ class Server:
     folder: Path
     certificates: Path | None = None
     port: int = 0
+    http_port: int = 0
     startup_seconds: float = 0.0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -92,11 +94,11 @@ class Server:
             ServerFailed: it ended, or did not listen in time.
         """
         self.folder.mkdir(exist_ok=True)
-        self.port = free_port()
+        self.port, self.http_port = free_port(), free_port()
         begin = time.monotonic()
         with (self.folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
-                self.side.command(self.folder, self.port, self.certificates),
+                self.side.command(self.folder, self.port, self.http_port, self.certificates),
                 cwd=self.folder,
                 env=self.side.environment(),
                 stdin=subprocess.DEVNULL,

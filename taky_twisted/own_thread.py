@@ -24,11 +24,11 @@ class _DaemonPool(ThreadPool):
 
 
 class OwnThread:
-    """Run calls one after the other in a thread of their own, which starts with the first call."""
+    """Run calls one after the other in a thread of their own, or a few at once; it starts with the first call."""
 
-    def __init__(self, name: str, reactor: IReactorFromThreads) -> None:
+    def __init__(self, name: str, reactor: IReactorFromThreads, threads: int = 1) -> None:
         self._reactor = reactor
-        self._pool = _DaemonPool(0, 1, name)
+        self._pool = _DaemonPool(0, threads, name)
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run a call after those handed over before; the result arrives in the reactor's thread."""

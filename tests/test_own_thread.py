@@ -27,6 +27,16 @@ class OwnThreadTests(SynchronousTestCase):
         self.assertEqual(len({ident for _, ident in ran}), 1)
         self.assertNotEqual(ran[0][1], threading.get_ident())
 
+    def test_several(self) -> None:
+        """If more threads are allowed, so many calls run at once, and no more."""
+        pool = OwnThread("test", self.clock, 2)
+        self.addCleanup(pool.stop)
+        both = threading.Barrier(2, timeout=30)
+        waiting = [pool.run(both.wait) for _ in range(4)]
+        for each in waiting:
+            self.clock.wait(each)
+        self.assertEqual(pool._pool.max, 2)
+
     def test_result(self) -> None:
         """What a call returns or raises arrives in the reactor's thread."""
         self.assertEqual(self.clock.wait(self.thread.run(divmod, 7, 2)), (3, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def certificate_of(certificate: x509.Certificate) -> Certificate:
         common_name=name_in(certificate),
         issuer=distinguished_name(certificate.issuer),
         serial=certificate.serial_number,
+        begins=certificate.not_valid_before_utc.timestamp(),
     )
 
 
@@ -52,6 +54,30 @@ def name_in(certificate: x509.Certificate) -> str:
         if safe := printable(name.strip()):
             return safe
     return f"serial {certificate.serial_number:X}"
+
+
+def covers(certificate: x509.Certificate, host: str) -> bool:
+    """Whether a server's certificate is good for the name or address by which a client calls the server.
+
+    Without subject alternative names its common name counts, which not every client accepts.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+        spelled = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        return any(_is_called(name, host) for name in spelled)
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return any(_is_called(name, host) for name in names.get_values_for_type(x509.DNSName))
+    return address in names.get_values_for_type(x509.IPAddress)
+
+
+def _is_called(name: str, host: str) -> bool:
+    name, host = name.lower(), host.lower().rstrip(".")
+    if name.startswith("*."):
+        return host.partition(".")[2] == name[2:]
+    return host == name
 
 
 def distinguished_name(name: x509.Name) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ANON_GROUP = "__ANON__"
 """The group of everybody for whom no groups are configured (TAK Server's name for it)."""
@@ -18,6 +18,8 @@ class Certificate:
     issuer: str
     """The issuer's distinguished name, RFC 4514."""
     serial: int
+    begins: float = field(default=0.0, compare=False)
+    """From when it is valid, in seconds since the epoch; 0 if that is not known."""
 
     @property
     def serial_hex(self) -> str:
@@ -40,6 +42,10 @@ class Principal:
     groups_out: frozenset[str] = _EVERYBODY
     """Groups that the principal may hear."""
     certificate: Certificate | None = None
+    admin: bool = False
+    """Whether it may administer the server; an account says so, never a certificate."""
+    by_password: bool = False
+    """Whether a password, or a token that one was shown for, is among what proves it."""
 
     @property
     def anonymous(self) -> bool:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 from twisted.internet import defer, error
 
-from taky_twisted.identity.certificates import certificate_of, distinguished_name, printable
-from taky_twisted.identity.transport import Handshake, tls_of
+from taky_twisted.identity.certificates import certificate_of, covers, distinguished_name, printable
+from taky_twisted.identity.transport import Handshake, TLSProtocol, tls_of
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -47,6 +47,7 @@ _HTTP = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH 
 _PROXY = (b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n")
 _TLS_RECORDS = b"\x14\x15\x16\x17"
 _NOT_TLS = "the client speaks something that is not TLS"
+_NOT_IN_IT = "which is not in it"
 
 
 def looks_like_tls(data: bytes) -> bool:
@@ -105,14 +106,46 @@ def explain(reason: Failure, transport: object = None) -> str:
     if reason.check(error.TimeoutError, defer.TimeoutError, TimeoutError):
         return "the client did not finish the TLS handshake in time"
     if reason.check(SSL.Error):
-        return _from_openssl(_reasons(reason.value))
+        return _from_openssl(_reasons(reason.value), _missing_name(tls))
     if reason.check(error.ConnectionAborted):
         return "this server closed the connection before the TLS handshake was complete"
     if not handshake.first_bytes:
         return "the client closed the connection without sending anything"
+    missing = _missing_name(tls)
+    if missing is not None:
+        return _not_accepted("it closed the connection", missing)
     return (
         "the client closed the connection in the middle of the TLS handshake; perhaps it does not trust our certificate"
     )
+
+
+def explain_silence(transport: object) -> str | None:
+    """Say why somebody may have left without a word after a complete TLS handshake; None if nothing speaks for it.
+
+    Java's and Twisted's clients look at the names in a certificate only then.
+    """
+    missing = _missing_name(tls_of(transport))
+    return None if missing is None else _not_accepted("it left without a word", missing)
+
+
+def _not_accepted(how: str, missing: str) -> str:
+    return f"the client does not accept our certificate ({how}), probably because it called us {missing}, {_NOT_IN_IT}"
+
+
+def _missing_name(tls: TLSProtocol | None) -> str | None:
+    """Name the host that a client wanted to reach, if our certificate is not good for it.
+
+    Who calls us by a name says so in its greeting. Who calls us by an address does not: then it is that of our end,
+    unless a router stands in between.
+    """
+    handle = tls.getHandle() if tls is not None else None
+    if tls is None or handle is None:
+        return None
+    name = handle.get_servername()
+    host = name.decode("ascii", "replace") if name is not None else tls.handshake.host
+    if host is None or covers(tls.factory.creator.certificate, host):
+        return None
+    return printable(host)
 
 
 def _not_tls(first: bytes) -> str | None:
@@ -134,14 +167,14 @@ def _reasons(failed: BaseException | None) -> list[str]:
     return [str(entry[-1]).lower() for entry in queue] if isinstance(queue, (list, tuple)) else []
 
 
-def _from_openssl(reasons: list[str]) -> str:
+def _from_openssl(reasons: list[str], missing: str | None) -> str:
     words = "; ".join(reasons)
     if "peer did not return a certificate" in words:
         return "the client showed no certificate"
     if "http request" in words or "https proxy request" in words:
         return "the client speaks plain HTTP; this port wants TLS (https)"
     if "alert" in words:
-        return _from_alert(words)
+        return _from_alert(words, missing)
     if any(each in words for each in ("unsupported protocol", "version too low", "inappropriate fallback")):
         return "the client speaks only TLS versions that are too old for this port"
     if any(each in words for each in ("no shared cipher", "no suitable", "no shared", "no ciphers")):
@@ -155,8 +188,11 @@ def _from_openssl(reasons: list[str]) -> str:
     return f"TLS failed: {words}"
 
 
-def _from_alert(words: str) -> str:
+def _from_alert(words: str, missing: str | None) -> str:
     alert = words[words.index("alert") + len("alert") :].split(";")[0].strip()
+    if missing is not None and ("bad certificate" in alert or "certificate unknown" in alert):
+        # "unknown ca" is about the authority alone; these are said of a wrong name as well.
+        return _not_accepted(f"alert: {alert}", missing)
     if any(each in alert for each in ("unknown ca", "bad certificate", "certificate unknown", "decrypt error")):
         return f"the client does not trust our certificate (alert: {alert}); its truststore must have our authority"
     if "certificate expired" in alert:

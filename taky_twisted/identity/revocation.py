@@ -1,41 +1,41 @@
-"""The certificate register, and what it says of a certificate.
+"""The certificate register, and what it says of a certificate that a client shows.
 
-The register is taky's ``cert-db.txt``: one certificate a line, five fields with tabs between them::
-
-    V  2024-03-01T10:00:00  2026-03-01T10:00:00  00000000000000000000000000000000000004d2  ALPHA-1
-    R  2024-03-01T10:00:00  2024-04-01T12:30:00  00000000000000000000000000000000000004d3  BRAVO-2
-
-status (V valid, R revoked), issued, expires (or the time of revocation), serial in hex, common name. OpenSSL's
-``index.txt`` has status and serial at the same places, so it works too.
-
-Source: taky 0.10, ``taky/util/anc.py``, class ``CertificateDatabase``.
+`taky_twisted.identity.cert_db` has the form of its two files; `taky_twisted.enrollment.register` writes them.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+from taky_twisted.identity.cert_db import Ban, CertDb, beside, name_key, same_issuer
 from taky_twisted.identity.errors import EndpointError
 from taky_twisted.logs import Logger
 
 if TYPE_CHECKING:
     from taky_twisted.identity.principal import Certificate
 
-_REVOKED = "R"
-_STATUSES = frozenset({"V", "R", "E"})  # E: expired, in OpenSSL's index.txt
-_FIELDS = (5, 6)  # taky's lines, OpenSSL's lines
-_SERIAL = 3
+
+class _State(NamedTuple):
+    """What the files say, ready to be asked."""
+
+    revoked: dict[int, frozenset[str] | None]
+    """Serial to issuers; None: whoever issued it."""
+    valid: frozenset[int] = frozenset()
+    bans: dict[str, Ban] = {}
+    banned: frozenset[str] = frozenset()
+    """The names that are banned now, in one case."""
 
 
 class Register:
-    """The serials that a register file says are revoked.
+    """What a register file refuses: serials of certificates, and names.
 
-    Several doors may share one. What is asked at run time is a look-up in a set; the file is read by `reload`, which
-    may run in a thread.
+    Several doors may share one. What is asked at run time is a look-up; the files are read by `reload`, which may run
+    in a thread.
 
     Args:
-        path: The file.
+        path: taky's file; ours is beside it.
         must_exist: Whether it is an error that there is no such file. Without a file nothing is revoked; a site that
             never made a client certificate has none.
 
@@ -48,76 +48,95 @@ class Register:
     def __init__(self, path: str, *, must_exist: bool = True) -> None:
         self.path = os.path.abspath(path)  # twistd changes the directory before the first reload
         self._must_exist = must_exist
-        self._revoked: frozenset[int] = frozenset()
-        self._warned: set[tuple[int, str]] = set()
+        self._state = _State({})
+        self._warned: set[tuple[str, int, str]] = set()
         try:
-            self._revoked = self._read()
+            self._state = self._read()
         except FileNotFoundError as error:
             if must_exist:
                 raise EndpointError(self._unreadable(error)) from error
         except (OSError, UnicodeError) as error:
             raise EndpointError(self._unreadable(error)) from error
 
+    @property
+    def paths(self) -> list[str]:
+        """The files that matter."""
+        return [self.path, str(beside(Path(self.path)))]
+
     def __len__(self) -> int:
         """Count the revoked serials."""
-        return len(self._revoked)
+        return len(self._state.revoked)
 
     def is_revoked(self, certificate: Certificate) -> bool:
-        """Whether the register marks the certificate's serial as revoked."""
-        return certificate.serial in self._revoked
+        """Whether the register refuses a certificate: it is marked as revoked, or its name is banned.
+
+        A name that no longer is banned has back what was entered since; a certificate that the register does not know
+        is refused if it is as old as the ban.
+        """
+        revoked, valid, bans = self._state[:3]
+        if certificate.serial in revoked:
+            issuers = revoked[certificate.serial]
+            if issuers is None or any(same_issuer(certificate.issuer, each) for each in issuers):
+                return True
+        ban = bans.get(name_key(certificate.common_name)) if bans else None
+        if ban is None:
+            return False
+        if ban.until is None:
+            return True
+        return certificate.serial not in valid and certificate.begins <= ban.until.timestamp()
+
+    def is_banned(self, name: str) -> bool:
+        """Whether a name is banned, in whatever case it is written: accounts do not tell that apart."""
+        return bool(self._state.banned) and name_key(name).casefold() in self._state.banned
+
+    def was_banned(self, name: str, since: float) -> bool:
+        """Whether a name is banned, or was so after a moment, in seconds since the epoch: older invites are void."""
+        key = name_key(name).casefold()
+        return any(
+            ban.until is None or ban.until.timestamp() >= since
+            for ban in self._state.bans.values()
+            if name_key(ban.name).casefold() == key
+        )
 
     def reload(self) -> bool:
-        """Read the file again; one that cannot be read leaves everything as it was, and the log says so.
+        """Read the files again; if they cannot be read, everything stays as it was, and the log says so.
 
         Returns:
-            Whether other serials are revoked now than before.
+            Whether others are refused now than before.
         """
         try:
-            revoked = self._read()
+            state = self._read()
         except (OSError, UnicodeError) as error:
-            if self._must_exist or self._revoked or not isinstance(error, FileNotFoundError):
+            if self._must_exist or self._state.revoked or not isinstance(error, FileNotFoundError):
                 self.log.warn("{problem}; what it said before still counts", problem=self._unreadable(error))
             return False
-        changed = revoked != self._revoked
-        self._revoked = revoked
-        return changed
+        before, self._state = self._state, state
+        return (state.revoked, state.bans) != (before.revoked, before.bans)
 
-    def _read(self) -> frozenset[int]:
-        with open(self.path, encoding="utf-8") as lines:
-            found = {}
-            for number, line in enumerate(lines, 1):
-                text = line.rstrip("\r\n")
-                if not text.strip() or text.startswith("#"):
-                    continue
-                try:
-                    status, serial = _parse(text)
-                except ValueError as error:
-                    self._warn(number, text, str(error))
-                else:
-                    found[serial] = status  # as in taky, the last line about a serial counts
-        return frozenset(serial for serial, status in found.items() if status == _REVOKED)
+    def _read(self) -> _State:
+        found = CertDb.read(Path(self.path))
+        for path, number, text, problem in found.problems:
+            self._warn(path, number, text, problem)
+        revoked: dict[int, frozenset[str] | None] = {}
+        valid = set()
+        for record in found.records():
+            if record.revoked is None:
+                valid.add(record.serial)
+                continue
+            issuers = revoked.get(record.serial, frozenset())
+            whole = record.issuer is None or issuers is None
+            revoked[record.serial] = None if whole else frozenset({*(issuers or ()), record.issuer or ""})
+        banned = frozenset(key.casefold() for key, ban in found.bans.items() if ban.until is None)
+        return _State(revoked, frozenset(valid), found.bans, banned)
 
-    def _warn(self, number: int, text: str, problem: str) -> None:
-        if (number, text) in self._warned:
+    def _warn(self, path: str, number: int, text: str, problem: str) -> None:
+        if (path, number, text) in self._warned:
             return
-        self._warned.add((number, text))
+        self._warned.add((path, number, text))
         self.log.warn(
-            "{path}, line {number}: {problem}; the line is skipped", path=self.path, number=number, problem=problem
+            "{path}, line {number}: {problem}; the line is skipped", path=path, number=number, problem=problem
         )
 
     def _unreadable(self, error: OSError | UnicodeError) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         return f"the certificate register {self.path} cannot be read: {reason}"
-
-
-def _parse(line: str) -> tuple[str, int]:
-    fields = line.split("\t")
-    if len(fields) not in _FIELDS:
-        raise ValueError(f"{len(fields)} fields instead of 5 (status, issued, expires, serial, name, tabs between)")
-    status = fields[0].strip().upper()
-    if status not in _STATUSES:
-        raise ValueError(f"the status {fields[0][:20]!r} is neither V nor R")
-    try:
-        return status, int(fields[_SERIAL], 16)
-    except ValueError:
-        raise ValueError(f"the serial {fields[_SERIAL][:60]!r} is not a hex number") from None

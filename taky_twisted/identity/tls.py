@@ -74,13 +74,15 @@ class TLSSettings:
     min_version: Literal["TLSv1_2", "TLSv1_3"] = "TLSv1_2"
     alpn: tuple[bytes, ...] = ()
     """Protocols to agree on with a client that offers them, best first; others connect all the same."""
+    tells_refused: bool = False
+    """Whether a revoked client may finish the handshake, because the application tells it why it is refused."""
 
     @property
     def paths(self) -> list[str]:
         """Every file and folder that matters."""
         sources = (self.private_key, self.certificate, self.chain, self.pkcs12, self.authorities, self.revocations)
         paths = [source.path for source in sources if source is not None]
-        return paths + ([self.register.path] if self.register is not None else [])
+        return paths + (self.register.paths if self.register is not None else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class MutualTLS:
         self._snapshot: object = None
         self._revoked: frozenset[tuple[str, int]] = frozenset()
         self._names: frozenset[str] = frozenset()
+        self.certificate: x509.Certificate
+        """What we show; of a file that was read anew, the new one."""
         self._context = self._load()
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
@@ -151,6 +155,7 @@ class MutualTLS:
         except EndpointError as error:
             raise EndpointError(f"endpoint {self.settings.name}: {error}") from error
         self._revoked = loaded.revoked
+        self.certificate = loaded.credentials.certificate
         self._names = frozenset(distinguished_name(each.subject) for each in loaded.authorities)
         self._warn_about_dates(loaded.credentials.certificate)
         return context
@@ -246,7 +251,7 @@ class MutualTLS:
         if not ok:
             return verify_refusal(code, certificate, depth, self._names)
         if depth == 0:
-            return self.refusal_of(kept)
+            return None if self.settings.tells_refused else self.refusal_of(kept)
         if (kept.issuer, kept.serial) in self._revoked:
             return (
                 f"an authority above the client's certificate is revoked ({kept.common_name}, serial {kept.serial_hex})"

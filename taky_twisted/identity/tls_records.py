@@ -52,7 +52,7 @@ class Records:
             done += taken
             record = data[done : done + RECORD_BYTES]
             taken = _lib.SSL_write(self._ssl, record, len(record)) if record else 0
-        if length > KEPT_BYTES:
+        if length > KEPT_BYTES and done == length:  # else OpenSSL may have put there why it does not go on
             self._give_back()
         return b"".join(sealed), data[done:]
 

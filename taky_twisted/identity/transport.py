@@ -33,6 +33,8 @@ FIRST_BYTES = 16
 class Handshake:
     """What came to light during one handshake, for whoever must say why it failed."""
 
+    host: str | None = None
+    """Our own address; a socket that is closed does not know it any more."""
     first_bytes: bytes = b""
     """How the peer began."""
     certificate: Certificate | None = None
@@ -59,6 +61,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
     def makeConnection(self, transport: ITransport) -> None:
         # Shadows the method until the first bytes are seen, so that later reads pay nothing for it.
         self.dataReceived = self._first_data_received  # type: ignore[method-assign]
+        self.handshake.host = getattr(transport.getHost(), "host", None)
         super().makeConnection(transport)
 
     def _first_data_received(self, data: bytes) -> None:
@@ -83,7 +86,8 @@ class TLSProtocol(TLSMemoryBIOProtocol):
     def dataReceived(self, data: bytes) -> None:
         if (records := self._records) is None:
             super().dataReceived(data)
-            if self._handshakeDone and self.connected and not (self.disconnecting or self._appSendBuffer):
+            over = self._lostTLSConnection or self.disconnecting or not self.connected
+            if self._handshakeDone and not (over or self._appSendBuffer):
                 self._records = Records(self._tlsConnection)
             return
         opened, more = records.open(data)
@@ -93,6 +97,16 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             self._flushReceiveBIO()
         elif answer := records.pending():
             self.transport.write(answer)
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        # Twisted asks OpenSSL for nothing from now on. We must not either: what it complains of would stand in its
+        # list of errors, and before version 4 it takes that for the failure of whichever connection reads next.
+        self._records = None
+        if (producer := self._producer) is not None:
+            # What is written from now on goes nowhere, and it may take a while until the socket is closed.
+            self.unregisterProducer()
+            producer.stopProducing()
+        super()._tlsShutdownFinished(reason)
 
     def loseConnection(self) -> None:
         self._records = None

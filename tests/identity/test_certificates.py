@@ -10,7 +10,14 @@ from cryptography.x509.oid import NameOID
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.identity.certificates import certificate_of, distinguished_name, name_in, principal_of, printable
+from taky_twisted.identity.certificates import (
+    certificate_of,
+    covers,
+    distinguished_name,
+    name_in,
+    principal_of,
+    printable,
+)
 from taky_twisted.identity.principal import ANONYMOUS, Certificate, Principal
 from tests.pki import Authority, Credentials
 
@@ -138,3 +145,30 @@ class NameTests(SynchronousTestCase):
         other = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x01x")
         credentials = self.ca.issue(None, names=(other, x509.DNSName("alpha.example")))
         self.assertEqual(self.name(credentials), "alpha.example")
+
+
+class CoversTests(SynchronousTestCase):
+    def assert_covered(self, certificate: x509.Certificate, good: tuple[str, ...], bad: tuple[str, ...]) -> None:
+        for host in good:
+            self.assertTrue(covers(certificate, host), host)
+        for host in bad:
+            self.assertFalse(covers(certificate, host), host)
+
+    def test_names(self) -> None:
+        """A certificate is good for its names and addresses, however they are spelled, and for nothing else."""
+        more = (
+            x509.DNSName("tak.example.org"),
+            x509.DNSName("*.camp.example"),
+            x509.IPAddress(ipaddress.ip_address("2001:db8::1")),
+        )
+        certificate = Authority().issue("other.example", server=True, names=more).certificate
+        self.assert_covered(
+            certificate,
+            ("TAK.example.org", "tak.example.org.", "a.camp.example", "127.0.0.1", "2001:DB8:0::1", "2001:db8::1%eth0"),
+            ("example.org", "a.b.camp.example", "camp.example", "127.0.0.2", "::1", "other.example", ""),
+        )
+
+    def test_common_name_alone(self) -> None:
+        """The common name counts only where nothing else is said."""
+        certificate = Authority().issue("10.0.0.1").certificate
+        self.assert_covered(certificate, ("10.0.0.1",), ("10.0.0.2", "localhost"))

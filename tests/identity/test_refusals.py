@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import ssl
+
 from OpenSSL import SSL
 from twisted.internet import defer, error
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.identity.principal import Certificate
-from taky_twisted.identity.refusals import explain, looks_like_tls, shown_as, verify_refusal
+from taky_twisted.identity.refusals import explain, explain_silence, looks_like_tls, shown_as, verify_refusal
 from taky_twisted.identity.tls import MutualTLS
 from tests.identity.pairs import Pair, Peer
 from tests.identity.test_tls import settings
@@ -103,6 +105,57 @@ class HandshakeTests(SynchronousTestCase):
         for version in VERSIONS:
             why = self.why(ClientTLS(self.pki.other_ca, self.pki.client, version=version))
             self.assertIn("the client does not trust our certificate (alert: unknown ca)", why)
+
+    def test_name_is_missing(self) -> None:
+        """Who does not accept our certificate, having called us a name that is not in it, is told apart."""
+        for called, version in ((f"tak.example.{version}", version) for version in range(2)):
+            context = ssl.create_default_context(cafile=self.pki.ca_path)
+            if version == 0:
+                context.maximum_version = ssl.TLSVersion.TLSv1_2
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = context.wrap_bio(incoming, outgoing, server_hostname=called)
+            pair = Pair(self.tls, b"")
+            try:
+                while True:
+                    try:
+                        client.do_handshake()
+                    except ssl.SSLWantReadError:
+                        pair.client.transport.write(outgoing.read())  # type: ignore[union-attr]
+                        pair.flush()
+                        incoming.write(pair.client.received)
+                        pair.client.received = b""
+            except ssl.SSLCertVerificationError:
+                pair.client.transport.write(outgoing.read())  # type: ignore[union-attr]
+                pair.flush()
+            self.assertEqual(
+                pair.server.why,
+                "the client does not accept our certificate (alert: bad certificate), probably because it called us"
+                f" {called}, which is not in it",
+            )
+
+    def test_left_with_a_missing_name(self) -> None:
+        """Who hangs up in the middle of the handshake may miss the name that it asked for."""
+        client = ssl.create_default_context()
+        outgoing = ssl.MemoryBIO()
+        object_ = client.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="tak.example")
+        with self.assertRaises(ssl.SSLWantReadError):
+            object_.do_handshake()
+        pair = Pair(self.tls, outgoing.read())
+        pair.tls.connectionLost(Failure(error.ConnectionDone()))
+        self.assertIn("it closed the connection), probably because it called us tak.example", pair.server.why or "")
+
+    def test_silence(self) -> None:
+        """Some clients look at the names only after the handshake, and leave without a word."""
+        pair = Pair(self.tls, ClientTLS(None, self.pki.client, calls=b"tak.example"))
+        self.assertTrue(pair.server.completed)
+        self.assertEqual(
+            explain_silence(pair.server.transport),
+            "the client does not accept our certificate (it left without a word), probably because it called us"
+            " tak.example, which is not in it",
+        )
+        pair = Pair(self.tls, ClientTLS(None, self.pki.client, calls=b"localhost"))
+        self.assertIsNone(explain_silence(pair.server.transport))
+        self.assertIsNone(explain_silence(None))
 
     def test_server_expired(self) -> None:
         """A client that finds our certificate expired says so, and so does the log."""

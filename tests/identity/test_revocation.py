@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from taky_twisted.identity.cert_db import Ban, CertDb, Record, beside
 from taky_twisted.identity.errors import EndpointError
 from taky_twisted.identity.principal import Certificate
 from taky_twisted.identity.revocation import Register
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 DATES = "2024-03-01T10:00:00\t2026-03-01T10:00:00"
 
 
@@ -150,3 +153,116 @@ class RegisterTests(SynchronousTestCase):
     def test_absolute(self) -> None:
         """The file is found again after the process has changed its directory."""
         self.assertTrue(os.path.isabs(self.register().path))
+
+
+class BesideTests(SynchronousTestCase):
+    """With the file that is beside taky's."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp() + ".txt")
+        self.db = CertDb()
+
+    def register(self) -> Register:
+        self.write()
+        return Register(str(self.path))
+
+    def write(self) -> None:
+        self.path.write_text(self.db.taky_text(), "utf-8")
+        beside(self.path).write_text(self.db.text_beside(), "utf-8")
+
+    def test_issuer_counts(self) -> None:
+        """Where the issuer is known, a certificate of another one with the same serial is not refused."""
+        ours = Record(7, "ALPHA-1", issuer="CN=CA,O=taky")
+        self.db.add(ours)
+        self.db.revoke(ours, NOON)
+        register = self.register()
+        self.assertTrue(register.is_revoked(certificate(7)))
+        self.assertTrue(register.is_revoked(Certificate("ALPHA-1", "O=taky,CN=CA", 7)))
+        self.assertFalse(register.is_revoked(Certificate("ALPHA-1", "CN=Another", 7)))
+
+    def test_two_issuers(self) -> None:
+        """Both are refused when both are revoked, and everybody when one of them is not known."""
+        for issuer in ("CN=A", "CN=B"):
+            record = Record(7, "ALPHA-1", issuer=issuer)
+            self.db.add(record)
+            self.db.revoke(record, NOON)
+        register = self.register()
+        refused = [register.is_revoked(Certificate("X", issuer, 7)) for issuer in ("CN=A", "CN=B", "CN=C")]
+        self.assertEqual(refused, [True, True, False])
+        self.path.write_text("", "utf-8")
+        beside(self.path).unlink()
+        self.db = CertDb()
+        self.db.revoke(Record(7, "unknown"), NOON)
+        self.assertTrue(self.register().is_revoked(Certificate("X", "CN=C", 7)))
+
+    def test_not_in_takys_file(self) -> None:
+        """A revocation that a program without our lock has lost in taky's file still counts."""
+        record = Record(7, "ALPHA-1", issuer="CN=CA,O=taky")
+        self.db.add(record)
+        self.db.revoke(record, NOON)
+        self.db.lines = []
+        self.assertTrue(self.register().is_revoked(certificate(7)))
+
+    def test_banned_name(self) -> None:
+        """A banned name is refused with every certificate, also with one that the register does not know."""
+        self.db.bans["ALPHA-1"] = Ban("ALPHA-1", NOON)
+        register = self.register()
+        self.assertTrue(register.is_revoked(certificate(99)))
+        self.assertFalse(register.is_revoked(Certificate("BRAVO-2", "CN=CA,O=taky", 99)))
+
+    def test_banned_spelling(self) -> None:
+        """It does not matter how a banned name's umlauts are composed, or that it has odd characters."""
+        self.db.bans["Jörg"] = Ban("Jörg", NOON)
+        register = self.register()
+        self.assertTrue(register.is_revoked(Certificate("Jo\u0308rg", "CN=CA", 1)))
+
+    def test_was_banned(self) -> None:
+        """What a name was given before a ban ended is void, in whatever case it is written; what came later counts."""
+        later = NOON + timedelta(hours=1)
+        register = self.register()
+        self.assertFalse(register.was_banned("ALPHA-1", NOON.timestamp()))
+        self.db.bans = {"ALPHA-1": Ban("ALPHA-1", NOON, later), "BRAVO-2": Ban("BRAVO-2", NOON)}
+        register = self.register()
+        for name in ("ALPHA-1", "alpha-1"):
+            for moment, void in ((NOON, True), (later, True), (later + timedelta(seconds=1), False)):
+                self.assertEqual(register.was_banned(name, moment.timestamp()), void, moment)
+        self.assertTrue(register.was_banned("bravo-2", later.timestamp() + 1e6))
+        self.assertFalse(register.was_banned("CHARLIE-3", 0))
+
+    def test_unbanned(self) -> None:
+        """After the ban the name comes in with what was entered since, or begins later; nothing older does."""
+        later = NOON + timedelta(hours=1)
+        old, new = (Record(serial, "ALPHA-1", issuer="CN=CA,O=taky") for serial in (1, 2))
+        self.db.add(old)
+        self.db.revoke(old, NOON)
+        self.db.bans["ALPHA-1"] = Ban("ALPHA-1", NOON, later)
+        self.db.add(new)
+        register = self.register()
+        self.assertTrue(register.is_revoked(certificate(1)))
+        self.assertFalse(register.is_revoked(certificate(2)))
+        for moment, refused in ((NOON, True), (later, True), (later + timedelta(seconds=1), False)):
+            unknown = Certificate("ALPHA-1", "CN=Another", 3, moment.timestamp())
+            self.assertEqual(register.is_revoked(unknown), refused, moment)
+
+    def test_reload(self) -> None:
+        """A ban is in force from the next reload on, which says that something changed."""
+        register = self.register()
+        self.assertFalse(register.reload())
+        self.db.bans["ALPHA-1"] = Ban("ALPHA-1", NOON)
+        self.write()
+        self.assertTrue(register.reload())
+        self.assertTrue(register.is_revoked(certificate(1)))
+
+    def test_unreadable(self) -> None:
+        """If our file cannot be read, what it said before still counts."""
+        self.db.bans["ALPHA-1"] = Ban("ALPHA-1", NOON)
+        register = self.register()
+        beside(self.path).write_bytes(b"\xff")
+        with capturedLogs() as events:
+            self.assertFalse(register.reload())
+        self.assertEqual(len(events), 1)
+        self.assertTrue(register.is_revoked(certificate(1)))
+
+    def test_paths(self) -> None:
+        """Both files are watched."""
+        self.assertEqual(self.register().paths, [str(self.path.absolute()), str(beside(self.path.absolute()))])

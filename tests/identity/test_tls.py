@@ -277,6 +277,35 @@ class RevocationListTests(TLSTestCase):
         self.assertIn("register", tls.refusal_of(Certificate("A", issuer, serial)) or "")
 
 
+class TellingTests(TLSTestCase):
+    """Doors whose application tells a revoked client why it is refused."""
+
+    def test_revoked(self) -> None:
+        """There a revoked client finishes the handshake, and what speaks against it is known right after."""
+        crl = self.revocations(self.pki.ca.crl(self.pki.second_client.certificate.serial_number))
+        tls = self.tls(tells_refused=True, revocations=crl)
+        for version in VERSIONS:
+            for credentials, words in (
+                (self.pki.revoked, "REVOKED-3.* is revoked in the certificate register"),
+                (self.pki.second_client, "BRAVO-2.* is revoked by its issuer's revocation list"),
+            ):
+                server = Pair(tls, self.client(credentials, version=version)).server
+                self.assertTrue(server.completed)
+                self.assertRegex(server.refusal or "", words)
+            good = Pair(tls, self.client(self.pki.client, version=version)).server
+            self.assertEqual((good.completed, good.refusal), (True, None))
+
+    def test_others(self) -> None:
+        """Certificates that prove nothing still fail in the handshake, and one under a revoked authority, too."""
+        middle = Authority("Middle", above=self.pki.ca)
+        below = middle.issue("BELOW-8")
+        authorities = Source("caCerts", self.pki.write("both.pem", self.pki.ca.pem + middle.pem))
+        crl = self.revocations(self.pki.ca.crl(middle.certificate.serial_number))
+        tls = self.tls(tells_refused=True, authorities=authorities, revocations=crl)
+        for credentials in (self.pki.expired, self.pki.foreign, self.pki.namesake, below, None):
+            self.assertFalse(Pair(tls, self.client(credentials)).server.completed)
+
+
 class ResumptionTests(TLSTestCase):
     def resumed(self, tls: MutualTLS, client: ClientTLS) -> Pair:
         """Connect with the session of the client's last connection."""

@@ -143,6 +143,33 @@ class RecordsTests(SynchronousTestCase):
         self.server.write(b"far too late")
         self.assertEqual(self.pair.client.received, b"hello")
 
+    def test_after_their_goodbye(self) -> None:
+        """What is still written to a peer that said goodbye, or sent what is no TLS, is no other connection's failure.
+
+        OpenSSL has one list of errors for all connections, and before version 4 it looks there after every read.
+        """
+        for damage in (False, True):
+            leaving, other = (Pair(self.tls, ClientTLS(self.pki.ca, self.pki.client)) for _ in range(2))
+            for pair in (leaving, other):
+                assert pair.client.transport is not None
+                pair.client.transport.write(b"here")
+                pair.flush()
+                self.assertIsNotNone(pair.tls._records)
+            assert leaving.client.transport is not None and leaving.server.transport is not None
+            handle = leaving.client.transport.getHandle()  # type: ignore[attr-defined]
+            handle.shutdown()
+            last = b"\x17\x03\x03\x00\x20" + bytes(32) if damage else handle.bio_read(4096)
+            leaving.tls.dataReceived(last)
+            self.assertTrue(leaving.tls._lostTLSConnection)
+            leaving.server.transport.write(b"in the same turn")
+            leaving.tls.dataReceived(last)
+            leaving.server.transport.write(b"and later")
+            self.assertEqual(SSL._lib.ERR_peek_error(), 0)  # type: ignore[attr-defined]
+            assert other.client.transport is not None
+            other.client.transport.write(b" and there")
+            other.flush()
+            self.assertEqual((other.server.received, other.server.reason), (b"here and there", None))
+
     def test_aborted(self) -> None:
         """After an abort nothing more is heard."""
         handle = self.client.getHandle()  # type: ignore[attr-defined]
@@ -163,6 +190,15 @@ class RecordsTests(SynchronousTestCase):
         self.assertEqual(Records(connection).seal(b"no handshake yet"), (b"", b"no handshake yet"))
         self.assertEqual(Records(connection).seal(b""), (b"", b""))
 
+    def test_what_openssl_says_when_it_does_not_go_on(self) -> None:
+        """What OpenSSL wants to be sent before it takes anything is not thrown away, however much was to be written."""
+        for size in (1, KEPT_BYTES + 1):
+            connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+            connection.set_connect_state()
+            records, data = Records(connection), bytes(size)
+            self.assertEqual(records.seal(data), (b"", data))
+            self.assertEqual(records.pending()[:1], b"\x16", f"{size} bytes")  # the first of a handshake
+
     def test_twisted_takes_over(self) -> None:
         """A write that does not go on is Twisted's from then on: it is sent when the peer lets it, and in order."""
 
@@ -176,6 +212,15 @@ class RecordsTests(SynchronousTestCase):
         self.pair.flush()
         self.assertEqual(self.pair.client.received, b"helloone two")
         self.assertIsNone(self.pair.tls._records)
+
+    def test_much_is_pending(self) -> None:
+        """However much OpenSSL has to say at once, all of it is taken, in order."""
+        handle = self.pair.tls.getHandle()
+        for letter in b"abcdefgh":
+            handle.send(bytes((letter,)) * 8000)
+        self.pair.tls.transport.write(Records(handle).pending())
+        self.pair.flush()
+        self.assertEqual(self.pair.client.received, b"hello" + b"".join(bytes((each,)) * 8000 for each in b"abcdefgh"))
 
     def test_what_is_owed_to_the_peer(self) -> None:
         """What OpenSSL itself has to say after a read is sent."""
@@ -199,5 +244,11 @@ class RecordsTests(SynchronousTestCase):
         self.client.loseConnection()
         self.pair.flush()
         self.assertIsNone(tls._records)
-        for name in ("_appSendBuffer", "_lostTLSConnection", "_handshakeDone", "_flushReceiveBIO"):
+        for name in (
+            "_appSendBuffer",
+            "_lostTLSConnection",
+            "_handshakeDone",
+            "_flushReceiveBIO",
+            "_tlsShutdownFinished",
+        ):
             self.assertTrue(hasattr(TLSMemoryBIOProtocol, name) or hasattr(tls, name), name)

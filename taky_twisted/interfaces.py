@@ -51,7 +51,7 @@ class StoreError(Exception):
 
 
 class Witness(Protocol):
-    """Is told of every event that is routed. It stands on the hot path: it must cost next to nothing and never raise."""
+    """Is told of every event that is routed. It stands on the hot path: it must cost next to nothing, and not raise."""
 
     def heard(self, event: Event, groups: Groups, source: Subscription, now: float) -> None:
         """Take note of an event.

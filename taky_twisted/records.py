@@ -5,11 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
+from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.identity.records import Account
 from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
 from taky_twisted.video.records import VideoConnection
 
-Record = Union[Item, Tombstone, KnownContact, Emergency, MissedChat, ActiveGroups, StoredFile, VideoConnection]
+Record = Union[
+    Item,
+    Tombstone,
+    KnownContact,
+    Emergency,
+    MissedChat,
+    ActiveGroups,
+    StoredFile,
+    VideoConnection,
+    Invite,
+    SpentUse,
+    Account,
+]
 
 
 @dataclass(slots=True)
@@ -24,11 +38,15 @@ class Kept:
     active_groups: list[ActiveGroups] = field(default_factory=list)
     files: list[StoredFile] = field(default_factory=list)
     videos: list[VideoConnection] = field(default_factory=list)
+    invites: list[Invite] = field(default_factory=list)
+    spent_uses: list[SpentUse] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
 
     def all(self) -> list[Record]:
         """List the records of all kinds."""
         kinds = (
             *(self.items, self.tombstones, self.contacts, self.emergencies, self.chats),
             *(self.active_groups, self.files, self.videos),
+            *(self.invites, self.spent_uses, self.accounts),
         )
         return [record for records in kinds for record in records]

@@ -22,7 +22,7 @@ from taky_twisted.history.packing import pack
 from taky_twisted.history.records import Heard, HistoryBusy, HistoryError, Past, Written
 from taky_twisted.logs import Logger
 from taky_twisted.own_thread import OwnThread
-from taky_twisted.stores.history_past import SqlitePast
+from taky_twisted.stores.history_past import TOO_LATE, SqlitePast
 from taky_twisted.stores.migrations import create_private, migrations
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ CHECK_STEPS = 10_000
 WAL_BYTES = 16 << 20
 """To what size the write-ahead log is cut back."""
 FORGET_ROWS = 300
-"""Events that are forgotten in one transaction."""
+"""Events that are forgotten in one transaction at most."""
+FORGET_BYTES = 1 << 20
+"""After so many bytes of them a transaction ends."""
 VACUUM_PAGES = 256
 """Pages that are given back to the disk at once."""
 MAX_GROUP_SETS = 10_000
@@ -103,6 +105,8 @@ class SqliteHistory:
         # Of the reading thread:
         self._reading: sqlite3.Connection | None = None
         self._read_file = 0
+        self._closing = False
+        """Whether nobody waits for what is looked up any more."""
         # Of both, each written by one:
         self._file = 0
         """Counts the files that were opened: a reader must not go on with one that was put aside."""
@@ -116,6 +120,7 @@ class SqliteHistory:
         return self._reader.run(self._read, reading)
 
     def close(self) -> Deferred[None]:
+        self._closing = True
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
@@ -146,6 +151,7 @@ class SqliteHistory:
 
     def _write_now(self, batch: Sequence[Heard], now: float) -> Written:
         connection = self._connection or self._connect()
+        before = self._used(connection)
         unfit: list[str] = []
         try:
             if batch:
@@ -156,7 +162,7 @@ class SqliteHistory:
                     except _UNFIT as error:
                         unfit.append(f"{heard.event.type!a} {heard.event.uid!a}: {error!a}")
                 connection.execute("COMMIT")
-            more = self._forget(connection, now, 1 + 2 * len(batch) // FORGET_ROWS)
+            more = self._forget(connection, now, 1 + 2 * len(batch) // FORGET_ROWS, before)
         except BaseException:
             # Sets that were new in this batch are gone again, and their numbers will be others'.
             self._group_sets.clear()
@@ -199,28 +205,55 @@ class SqliteHistory:
             number = self._group_sets[groups] = int(row[0])
         return number
 
-    def _forget(self, connection: sqlite3.Connection, now: float, steps: int) -> bool:
-        """Forget what is too old or too much, a few at a time; returns whether there is more of it."""
-        for _ in range(steps):
+    def _forget(self, connection: sqlite3.Connection, now: float, steps: int, before: int) -> bool:
+        """Forget what is too old or too much, a few at a time; returns whether there is more of it.
+
+        Args:
+            connection: The file.
+            now: The time, by which it is decided what is too old.
+            steps: How many times a few are forgotten.
+            before: What the file held before the batch, in bytes: one that holds too much must not hold more after it.
+        """
+        step = 0
+        while True:
+            used = self._used(connection)
             oldest = connection.execute("SELECT stored FROM event ORDER BY number LIMIT 1").fetchone()
-            too_much = self._pages(connection, "page_count") - self._pages(connection, "freelist_count")
-            condition = f"number IN (SELECT number FROM event ORDER BY number LIMIT {FORGET_ROWS})"
             if oldest is None:
                 break
-            if too_much > self._max_bytes:
-                connection.execute(f"DELETE FROM event WHERE {condition}")
-            elif oldest[0] < now - self._max_seconds:
-                connection.execute(f"DELETE FROM event WHERE {condition} AND stored < ?", (now - self._max_seconds,))
-            else:
+            too_old = now - self._max_seconds
+            if used <= self._max_bytes and oldest[0] >= too_old:
                 break
-        else:
-            return True
+            if step >= steps and used <= max(before, self._max_bytes):
+                return True
+            until = self._few(connection)
+            if used > self._max_bytes:
+                connection.execute("DELETE FROM event WHERE number <= ?", (until,))
+            else:
+                connection.execute("DELETE FROM event WHERE number <= ? AND stored < ?", (until, too_old))
+            step += 1
         # Free pages are used again; they go back to the disk only if the file was once allowed to be larger.
         size = self._pages(connection, "page_count")
         if size <= self._max_bytes + WAL_BYTES or not self._pages(connection, "freelist_count"):
             return False
         connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")  # `execute` ends after one page
         return self._pages(connection, "page_count") < size
+
+    @staticmethod
+    def _few(connection: sqlite3.Connection) -> int:
+        """Find the last of the events that are forgotten next."""
+        rows = connection.execute(f"SELECT number, length(xml) FROM event ORDER BY number LIMIT {FORGET_ROWS}")
+        last = size = 0
+        for number, length in rows:
+            last = number
+            size += length
+            if size >= FORGET_BYTES:
+                break
+        rows.close()  # else it would hold the transaction open
+        return last
+
+    def _used(self, connection: sqlite3.Connection) -> int:
+        """Tell what of the file is in use, in bytes."""
+        return self._pages(connection, "page_count") - self._pages(connection, "freelist_count")
 
     @staticmethod
     def _pages(connection: sqlite3.Connection, kind: str) -> int:
@@ -279,10 +312,14 @@ class SqliteHistory:
 
     def _read(self, reading: Callable[[Past], T]) -> T:
         end = time.monotonic() + self._read_seconds
+
+        def late() -> bool:
+            return self._closing or time.monotonic() > end
+
         try:
             connection = self._open_reading()
-            connection.set_progress_handler(lambda: time.monotonic() > end, CHECK_STEPS)
-            past = SqlitePast(connection)
+            connection.set_progress_handler(late, CHECK_STEPS)
+            past = SqlitePast(connection, late)
             result = reading(past)
             if past.unreadable:
                 self.log.warn(
@@ -291,13 +328,20 @@ class SqliteHistory:
             return result
         except sqlite3.Error as error:
             if "interrupted" in str(error):
-                raise HistoryBusy("looking that up takes too long; ask for less time or fewer uids") from error
+                raise HistoryBusy(TOO_LATE) from error
             if type(error) is sqlite3.DatabaseError:
                 self._damage = self._read_file, str(error)
             raise _why_not(error) from error
         finally:
             if self._reading is not None:
                 self._reading.set_progress_handler(None, 0)
+                self._cut_log(self._reading)
+
+    def _cut_log(self, connection: sqlite3.Connection) -> None:
+        # The writer cannot while somebody reads, which may be always; here nobody does.
+        with suppress(sqlite3.Error, OSError):
+            if self.path.with_name(self.path.name + "-wal").stat().st_size > WAL_BYTES:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _open_reading(self) -> sqlite3.Connection:
         file = self._file

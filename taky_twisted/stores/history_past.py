@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import starmap
 
 from taky_twisted.history.packing import unpack
-from taky_twisted.history.records import Moment, Query
+from taky_twisted.history.records import HistoryBusy, Moment, Query
 
+TOO_LATE = "looking that up takes too long; ask for less time or fewer uids"
 _PLACE = "uid, type, callsign, time, lat, lon, hae"
 
 
 class SqlitePast:
     """What is kept in one open file."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, late: Callable[[], bool]) -> None:
+        """Look things up in a connection, until it is too late for that."""
+        self._connection, self._late = connection, late
         self.unreadable = 0
         """Events that were left out because what is stored of them is damaged."""
 
@@ -62,6 +64,8 @@ class SqlitePast:
 
     def _moments(self, statement: str, values: dict[str, object]) -> Iterator[Moment]:
         for row in self._connection.execute(statement, values):
+            if self._late():  # SQLite does not know how long its rows take whoever gets them
+                raise HistoryBusy(TOO_LATE)
             how, xml = row[-2:]
             try:
                 whole = unpack(how, xml)

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
+from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.identity.records import Account
 from taky_twisted.records import Kept, Record
 from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
+from taky_twisted.video.records import VideoConnection
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -25,7 +28,7 @@ class MemoryStore:
         now = self._clock.seconds()
         kept = Kept()
         for place, record in list(self._records.items()):
-            if isinstance(record, Item | Tombstone | MissedChat) and record.expires <= now:
+            if isinstance(record, Item | Tombstone | MissedChat | Invite | SpentUse) and record.expires <= now:
                 del self._records[place]
             elif isinstance(record, Item):
                 kept.items.append(record)
@@ -41,8 +44,14 @@ class MemoryStore:
                 kept.active_groups.append(record)
             elif isinstance(record, StoredFile):
                 kept.files.append(record)
-            else:
+            elif isinstance(record, VideoConnection):
                 kept.videos.append(record)
+            elif isinstance(record, Invite):
+                kept.invites.append(record)
+            elif isinstance(record, Account):
+                kept.accounts.append(record)
+            else:
+                kept.spent_uses.append(record)
         kept.chats.sort(key=lambda chat: chat.number)
         return succeed(kept)
 

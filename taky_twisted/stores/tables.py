@@ -10,7 +10,9 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
+from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.identity.records import Account
 from taky_twisted.records import Kept, Record
 from taky_twisted.routing.records import ActiveGroups, Emergency, Groups, Item, KnownContact, MissedChat, Tombstone
 from taky_twisted.video.records import VideoConnection
@@ -114,9 +116,16 @@ CHATS = Table(MissedChat, "chat", key="number")
 ACTIVE_GROUPS = Table(ActiveGroups, "active_groups", key="key")
 FILES = Table(StoredFile, "file", key="number")
 VIDEOS = Table(VideoConnection, "video")
+INVITES = Table(Invite, "invite", key="hash")
+SPENT_USES = Table(SpentUse, "spent_use", key="key")
+ACCOUNTS = Table(Account, "account", key="key")
 
 TABLES: dict[type[Record], Table[Any]] = {
-    table.kind: table for table in (ITEMS, TOMBSTONES, CONTACTS, EMERGENCIES, CHATS, ACTIVE_GROUPS, FILES, VIDEOS)
+    table.kind: table
+    for table in (
+        *(ITEMS, TOMBSTONES, CONTACTS, EMERGENCIES, CHATS),
+        *(ACTIVE_GROUPS, FILES, VIDEOS, INVITES, SPENT_USES, ACCOUNTS),
+    )
 }
 
 
@@ -152,4 +161,7 @@ def read_all(connection: sqlite3.Connection, now: float) -> Kept:
         active_groups=ACTIVE_GROUPS.read(connection, now),
         files=FILES.read(connection, now),
         videos=VIDEOS.read(connection, now),
+        invites=INVITES.read(connection, now),
+        spent_uses=SPENT_USES.read(connection, now),
+        accounts=ACCOUNTS.read(connection, now),
     )

@@ -8,7 +8,9 @@ from hypothesis import strategies
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore
 from taky_twisted.records import Kept, Record
 from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
@@ -104,6 +106,23 @@ def video(uid: str = "cam", *, document: str = '{"alias": "Käm"}') -> VideoConn
     return VideoConnection(uid, "Käm", True, document, "alpha", frozenset({"red"}), EPOCH)
 
 
+def invite(token: str = "ab", *, expires: float = LATER) -> Invite:
+    """Make an invite."""
+    return Invite(token, "Jörg Müller", 3, EPOCH, expires)
+
+
+def spent_use(token: str = "ab", *, key: str = "cd", expires: float = LATER) -> SpentUse:
+    """Make what is remembered of an invite's use."""
+    return SpentUse(token, key, "Jörg Müller", "ANDROID-1", "1f", expires)
+
+
+def account(key: str = "jörg müller") -> Account:
+    """Make an account."""
+    return Account(
+        key, "Jörg Müller", "$argon2id$x", frozenset({"red"}), frozenset({"blue", "grün"}), True, False, EPOCH
+    )
+
+
 def everything(kept: Kept) -> dict[tuple[type[Record], str], Record]:
     """Spread out what a store held."""
     return {(type(record), record.key): record for record in kept.all()}
@@ -137,6 +156,11 @@ def records() -> strategies.SearchStrategy[Record]:
             *(strategies.none() | times, lists, lists),
         ),
         strategies.builds(VideoConnection, uids, texts, strategies.booleans(), texts, who, groups, times),
+        strategies.builds(Invite, uids, texts, strategies.integers(1, 9), times, later),
+        strategies.builds(SpentUse, uids, uids, texts, texts, texts, later),
+        strategies.builds(
+            Account, uids, texts, texts, groups, groups, strategies.booleans(), strategies.booleans(), times
+        ),
     )
 
 
@@ -188,6 +212,7 @@ class EventStoreContract(TestCase):
     async def test_put(self) -> None:
         """Each kind of record is found again as it was, with all its fields."""
         put: list[Record] = [item(), tombstone(), contact(), emergency(), chat(1), active_groups(), file(1), video()]
+        put += [invite(), spent_use(), account()]
         for record in put:
             self.store.put(record)
         await self.found_again(*put)
@@ -205,6 +230,9 @@ class EventStoreContract(TestCase):
                 active_groups(text, uid=str(number)),
                 file(number, name=text, submitter=text),
                 video(text, document=text),
+                replace(invite(text), name=text),
+                replace(spent_use(text, key=text), name=text, client_uid=text, serial=text),
+                replace(account(text), name=text, password=text),
             ]
         for record in put:
             self.store.put(record)
@@ -288,12 +316,14 @@ class EventStoreContract(TestCase):
         put: list[Record] = []
         for uid, expires in (("past", EPOCH + 9.9), ("now", EPOCH + 10), ("future", EPOCH + 10.1)):
             put += [item(uid, expires=expires), tombstone(uid, expires=expires)]
+            put += [invite(uid, expires=expires), spent_use(uid, expires=expires)]
         put += [chat(1, expires=EPOCH + 9), chat(2, expires=EPOCH + 11), contact(), emergency(raised=0)]
         for record in put:
             self.store.put(record)
         await self.found_again(*put)
         self.clock.advance(10)
         future: list[Record] = [item("future", expires=EPOCH + 10.1), tombstone("future", expires=EPOCH + 10.1)]
+        future += [invite("future", expires=EPOCH + 10.1), spent_use("future", expires=EPOCH + 10.1)]
         future += [chat(2, expires=EPOCH + 11), contact(), emergency(raised=0)]
         await self.found_again(*future)
         self.clock.rightNow = EPOCH  # what was dropped does not come back when the clock is set back

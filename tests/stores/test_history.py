@@ -4,20 +4,24 @@ import sqlite3
 import stat
 from contextlib import closing
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from random import Random
+from threading import Semaphore
+from time import sleep
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.cot.event import Detail, Event
-from taky_twisted.history.records import Heard, HistoryBusy, HistoryError, Past
+from taky_twisted.history.records import Heard, HistoryBusy, HistoryError, Moment, Past
 from taky_twisted.stores import history
 from taky_twisted.stores.history_past import SqlitePast
 from taky_twisted.stores.migrations import APPLICATION_ID as STORE_ID
 from tests.fakes import LogLines
 from tests.samples import marker, xml
 from tests.stores.history_samples import BLUE, DAY, RED, Kept, asked, heard
-from tests.threaded_clock import EPOCH
+from tests.threaded_clock import EPOCH, PATIENCE
 
 
 class FileTests(SynchronousTestCase):
@@ -250,7 +254,7 @@ class RoomTests(SynchronousTestCase):
         while more:
             more = kept.write(at=7 * DAY + 1).more
             counts.append(len(kept.uids(asked("red"))))
-        self.assertEqual(counts, [701, 401, 101, 1, 1])
+        self.assertEqual(counts, [701, 401, 101, 1])
         self.assertEqual(kept.uids(asked("red")), ["B"])
         kept.write(at=9 * DAY)
         self.assertEqual(kept.write(at=9 * DAY), ((), False))
@@ -270,6 +274,49 @@ class RoomTests(SynchronousTestCase):
         self.assertGreater(len(found), 200)
         self.assertIn("99-19", found)
         self.assertNotIn("0-0", found)
+
+    def test_large_after_small(self) -> None:
+        """Large events do not outrun the forgetting of many small ones."""
+        kept = Kept(self, max_bytes=4 << 20)
+        kept.write(heard(str(number)) for number in range(12_000))
+        for number in range(20):
+            kept.write([heard("L", xml("L", detail=_noise(number, 1000)), at=number)], at=number)
+        self.assertLess(kept.path.stat().st_size, 1.2 * (4 << 20))
+
+    def test_large_forgotten(self) -> None:
+        """Of large events no more are forgotten at once than it takes."""
+        kept = Kept(self, max_bytes=4 << 20)
+        for number in range(20):
+            kept.write([heard(str(number), xml(str(number), detail=_noise(number, 1000)), at=number)], at=number)
+        self.assertGreater(len(kept.uids(asked("red"))), 4)
+        kept = Kept(self, days=7)
+        kept.write(heard(str(number), xml(str(number), detail=_noise(number, 1000))) for number in range(20))
+        counts = [20]
+        while kept.write(at=7 * DAY + 1).more:
+            counts.append(len(kept.uids(asked("red"))))
+        self.assertLess(max(before - after for before, after in pairwise(counts)), 10)
+
+    def test_always_read(self) -> None:
+        """Questions that follow each other without a pause do not make the log grow for ever."""
+        self.patch(history, "WAL_BYTES", 2 << 20)
+        kept = Kept(self)
+        kept.write([heard("A")])
+        begun, go_on = Semaphore(0), Semaphore(0)
+
+        def reading(past: Past) -> None:
+            moments = past.events(asked("red"))
+            next(moments)  # as long as there may be more of them SQLite is reading
+            begun.release()
+            go_on.acquire(timeout=PATIENCE)
+
+        done = [kept.store.read(reading) for _ in range(20)]
+        for number in range(20):
+            begun.acquire(timeout=PATIENCE)
+            kept.write([heard("L", xml("L", detail=_noise(number, 1000)))])
+            go_on.release()
+        for each in done:
+            kept.clock.wait(each)
+        self.assertLess(kept.path.with_name(f"{kept.path.name}-wal").stat().st_size, 5 << 20)
 
     def test_smaller(self) -> None:
         """Who lowers the size gets the room back from the disk, in small steps."""
@@ -315,6 +362,42 @@ class RoomTests(SynchronousTestCase):
         self.assertIn("too long", str(error))
         kept.store._read_seconds = 20
         self.assertEqual(len(kept.uids(asked("red"))), 3000)
+
+    def test_slow_at_it(self) -> None:
+        """The time counts, too, that is spent on what was found: a few events may be a lot of work."""
+        kept = Kept(self, read_seconds=0.01)
+        kept.write([heard("A"), heard("B")])
+        for way in (SqlitePast.events, SqlitePast.latest):
+            seen: list[str] = []
+
+            def reading(past: Past, way: Any = way, seen: list[str] = seen) -> list[Moment]:
+                for moment in way(past, asked("red")):
+                    seen.append(moment.uid)
+                    sleep(0.02)
+                return []
+
+            self.assertRaises(HistoryBusy, kept.look, reading)
+            self.assertEqual(len(seen), 1)
+
+    def test_closed_meanwhile(self) -> None:
+        """A question that takes long does not hold a stop up."""
+        kept = Kept(self)
+        kept.write([heard("A"), heard("B")])
+        begun, go_on = Semaphore(0), Semaphore(0)
+
+        def reading(past: Past) -> int:
+            moments = past.events(asked("red"))
+            next(moments)
+            begun.release()
+            go_on.acquire(timeout=PATIENCE)
+            return len(list(moments))
+
+        answer = kept.store.read(reading)
+        begun.acquire(timeout=PATIENCE)
+        closing, kept._closed = kept.store.close(), True
+        go_on.release()
+        self.assertRaises(HistoryBusy, kept.clock.wait, answer)
+        kept.clock.wait(closing)
 
 
 class HeightTests(SynchronousTestCase):

@@ -152,7 +152,7 @@ class WhatTests(SynchronousTestCase):
             ):
                 seen: list[str] = []
                 connection.set_trace_callback(seen.append)
-                past = SqlitePast(connection)
+                past = SqlitePast(connection, lambda: False)
                 list(past.events(query))
                 list(past.latest(query))
                 list(past.places(query))

@@ -43,3 +43,23 @@ CREATE TABLE video (
     "groups" TEXT NOT NULL,         -- IN groups of who made it
     changed REAL NOT NULL
 );
+
+-- Who may still get certificates with a token.
+CREATE TABLE invite (
+    hash TEXT PRIMARY KEY NOT NULL, -- SHA-256 of the token, lower-case hex
+    name TEXT NOT NULL,             -- whose certificates they will be
+    uses INTEGER NOT NULL,          -- how many are left
+    created REAL NOT NULL,
+    expires REAL NOT NULL
+);
+
+-- Who has just got one, and may have to ask for it once more.
+CREATE TABLE spent_use (
+    hash TEXT NOT NULL,             -- of the token
+    key_sha256 TEXT NOT NULL,       -- of the device's public key, lower-case hex
+    name TEXT NOT NULL,
+    client_uid TEXT NOT NULL,       -- the device, as it said
+    serial TEXT NOT NULL,           -- of the certificate, lower-case hex
+    expires REAL NOT NULL,
+    key TEXT NOT NULL UNIQUE AS (hash || char(10) || key_sha256) STORED
+);

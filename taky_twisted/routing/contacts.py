@@ -1,6 +1,7 @@
 """Who is on the map: uids that have reported SA, and which connection speaks for each.
 
-What happens when two connections claim one uid (nobody may close somebody else's connection by naming its uid):
+What happens when two connections claim one uid (nobody may close somebody else's connection by naming its uid), unless
+`taky_twisted.routing.pins` refuses the newer one:
 
 ====================================  ==================================================================================
 the older and the newer connection

@@ -76,15 +76,26 @@ class MissedChats:
         self._store.put(chat)
         return True
 
-    def take(self, recipient: str, principal: str | None, groups_out: Groups, now: float) -> list[Event]:
+    def take(
+        self, recipient: str, principal: str | None, groups_out: Groups, now: float, granted: Groups = frozenset()
+    ) -> list[Event]:
         """Take what waits for a contact that is back and may hear it; what it may not hear is forgotten.
 
         What is for the same uid under another certificate or account goes on waiting: a uid is only what somebody says.
+        So does what was said in groups that it has only switched off.
+
+        Args:
+            recipient: the contact's uid.
+            principal: who it is proved to be.
+            groups_out: what it hears.
+            now: seconds since the epoch.
+            granted: what it could hear.
         """
         events = []
         others: deque[tuple[MissedChat, Event]] = deque()
         for chat, event in self._waiting.pop(recipient, ()):
-            if chat.principal is not None and chat.principal != principal:
+            is_off = chat.groups.isdisjoint(groups_out) and not chat.groups.isdisjoint(granted)
+            if is_off or (chat.principal is not None and chat.principal != principal):
                 others.append((chat, event))
                 continue
             self._forget(chat)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 from taky_twisted.cot.event import Event
 from taky_twisted.cot.types import DELETE, is_protected
@@ -44,8 +43,8 @@ class Outbox:
         self._thin_seconds = thin_seconds
         self._batches: deque[tuple[float, Batch]] = deque()
         self._bytes = 0
-        self._replay: Iterator[Replay] | None = None
-        self._superseded: set[str] = set()  # uids of which something newer was said than the replay knows
+        # What it is told, and the uids of which something newer was said since that was asked for.
+        self._replays: deque[tuple[Iterator[Replay], set[str]]] = deque()
         self._thinned: dict[object, Event] = {}  # by uid, what is protected by a key of its own
         self._protected_bytes = 0
         self._newest_bytes = 0
@@ -55,7 +54,7 @@ class Outbox:
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._batches or self._thinned or self._replay is not None)
+        return bool(self._batches or self._thinned or self._replays)
 
     @property
     def backlog(self) -> int:
@@ -68,7 +67,7 @@ class Outbox:
         Raises:
             OutboxOverflow: the reader must be closed.
         """
-        if self._replay is not None:
+        if self._replays:
             self._supersede(batch)
         if not self._thinned:
             self._batches.append((now, batch))
@@ -83,9 +82,12 @@ class Outbox:
     def replay(self, entries: Iterable[Replay]) -> None:
         """Queue what a newcomer is told; what is said in the meantime about the same uid takes its place.
 
-        Entries are asked for only when they can be written, so that a crowd of newcomers costs no memory.
+        Entries are asked for only when they can be written, so that a crowd of newcomers costs no memory. What was
+        said before keeps nothing from who is told anew: it may have forgotten that. The same iterator again takes its
+        own place.
         """
-        self._replay = iter(entries) if self._replay is None else chain(self._replay, entries)
+        self._replays = deque(waiting for waiting in self._replays if waiting[0] is not entries)
+        self._replays.append((iter(entries), set()))
 
     def take(self) -> Batch | None:
         """Take the next piece to be written, or nothing when all is gone."""
@@ -98,7 +100,7 @@ class Outbox:
 
     def keep_directed(self) -> None:
         """Keep only what is owed to this reader in particular, and whatever else must not be lost."""
-        self._forget_replay()
+        self._replays.clear()
         self._fold()
         for key in [key for key, event in self._thinned.items() if key == event.uid]:
             self._remove(key)
@@ -109,23 +111,18 @@ class Outbox:
         events += self._thinned.values()
         for waiting in (self._batches, self._thinned, self._reports):
             waiting.clear()
-        self._forget_replay()
+        self._replays.clear()
         self._bytes = self._protected_bytes = self._newest_bytes = 0
         return events
 
     def _supersede(self, batch: Batch) -> None:
-        for event in batch.events:
-            self._superseded.add(event.uid)
-            if event.type == DELETE:
-                self._superseded.add(event.detail.link_uid)
-        if len(self._superseded) > MAX_SUPERSEDED:
-            # A reader that never catches up is never told: what is left to tell it is settled now, and bounded.
-            self._replay = iter([entry for entry in self._replay or () if entry[0] not in self._superseded])
-            self._superseded.clear()
-
-    def _forget_replay(self) -> None:
-        self._replay = None
-        self._superseded.clear()
+        uids = {event.uid for event in batch.events}
+        uids.update(event.detail.link_uid for event in batch.events if event.type == DELETE)
+        for number, (entries, said) in enumerate(self._replays):
+            said |= uids
+            if len(said) > MAX_SUPERSEDED:
+                # A reader that never catches up is never told: what is left to tell it is settled now, and bounded.
+                self._replays[number] = iter([entry for entry in entries if entry[0] not in said]), set()
 
     def _take_thinned(self) -> list[Event]:
         keys, size = [], 0
@@ -139,14 +136,16 @@ class Outbox:
     def _take_replay(self) -> list[Event]:
         events: list[Event] = []
         size = 0
-        for uid, told in self._replay or ():
-            if uid in self._superseded:
-                continue
-            events += told
-            size += sum([len(event.xml) for event in told])
-            if size >= CHUNK_BYTES:
-                return events
-        self._forget_replay()
+        while self._replays:
+            entries, said = self._replays[0]
+            for uid, told in entries:
+                if uid in said:
+                    continue
+                events += told
+                size += sum([len(event.xml) for event in told])
+                if size >= CHUNK_BYTES:
+                    return events
+            self._replays.popleft()
         return events
 
     def _fold(self) -> None:

@@ -194,8 +194,8 @@ class Router:
             destinations = event.detail.destinations
             if primary is None or destinations is None or not destinations.explicit:
                 continue
-            # What groups it was said to is not known any more: only who hears all of them may have it.
-            heirs = [holder for holder in primary.holders if groups <= holder.principal.groups_out]
+            # What groups it was said to is not known any more: only who may hear all of them may have it.
+            heirs = [holder for holder in primary.holders if groups <= holder.granted.groups_out]
             for heir in heirs:
                 self.audiences.direct(event, None, heir)
             if not heirs and event.type == CHAT:
@@ -219,7 +219,7 @@ class Router:
             self.pins is not None
             and type_.startswith("a-")
             and event.uid not in source.uids
-            and source.reports
+            and not source.from_server
             and self.pins.refuse(event, source, now)
         ):
             return
@@ -275,8 +275,7 @@ class Router:
             source.sink.replay(self.contacts.doubtful(source, now))
         # It was an item only as long as nobody was connected for it.
         self.retained.remove(contact.uid, contact.groups_in)
-        for event in self.chats.take(contact.uid, source.principal.name, source.principal.groups_out, now):
-            self.audiences.direct(event, None, source)
+        switching.hand_missed(self, contact, source, now)
 
     def _direct(self, event: Event, source: Subscription, destinations: Destinations) -> None:
         named: dict[Contact, None] = {}

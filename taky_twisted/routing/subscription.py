@@ -19,7 +19,7 @@ from taky_twisted.identity.principal import Principal
 from .filters import BadFilter, Filter, area_filter, xpath_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from taky_twisted.notices import Notices
     from taky_twisted.takproto.batch import Batch
@@ -39,7 +39,10 @@ class Sink(Protocol):
         """Take events, at once and without fail; what cannot leave now waits or goes by the sink's own rules."""
 
     def replay(self, entries: Iterable[Replay]) -> None:
-        """Take what a newcomer is told; what is delivered later about the same uid takes its place."""
+        """Take what a newcomer is told; what is delivered later about the same uid takes its place.
+
+        What is taken again before it was begun counts as taken only now.
+        """
 
     def close(self, reason: str) -> None:
         """End the connection after what was delivered; the subscription is closed already."""
@@ -102,8 +105,8 @@ class Subscription:
         self.incognito = False
         self.untold: Groups = frozenset()
         """Groups whose part of the map it is still to be shown."""
-        self.telling = False
-        """Whether its sink has yet to come to the end of that."""
+        self.telling: Iterator[Replay] | None = None
+        """What will show it that, as long as its sink has not begun with it."""
         self._area: Filter | None = None
         self._xpaths: dict[str, Filter] = {}
         self.filter: Filter | None = None

@@ -49,6 +49,15 @@ def switch(router: Router, principal: Principal, uid: str, groups_in: Groups, gr
             _switch(router, stream, chosen, now)
 
 
+def grant(router: Router, stream: Subscription, granted: Principal, now: float) -> None:
+    """Give a connection what was granted to the same principal anew, as if it had switched itself."""
+    stream.granted = granted
+    chosen, before = router.groups.chosen(stream), stream.principal
+    if (chosen.groups_in, chosen.groups_out) != (before.groups_in, before.groups_out):
+        _switch(router, stream, chosen, now)
+    stream.principal = chosen
+
+
 def identified(router: Router, stream: Subscription, report: Event) -> Groups:
     """Switch to what is chosen for the device that a connection turns out to be, before anybody hears of it.
 
@@ -67,26 +76,31 @@ def identified(router: Router, stream: Subscription, report: Event) -> Groups:
     return _said_to(report, chosen)
 
 
+def hand_missed(router: Router, contact: Contact, stream: Subscription, now: float) -> None:
+    """Deliver the chat that waited for a contact and was said in groups that it has switched on."""
+    hears, may_hear = stream.principal.groups_out, stream.granted.groups_out
+    for event in router.chats.take(contact.uid, stream.principal.name, hears, now, may_hear):
+        router.audiences.direct(event, None, stream)
+
+
 def show(router: Router, stream: Subscription, groups: Groups) -> None:
     """Tell somebody who is connected what a newcomer is told of some groups."""
     if not groups or stream.wants_everything or stream.from_server:
         return
     stream.untold |= groups
-    if not stream.telling:
-        # One at a time, however often it is asked for by somebody who reads slowly.
-        stream.telling = True
-        stream.sink.replay(_untold(router, stream))
+    # However often it is asked for by somebody who reads slowly, one waits besides the one that is under way. It waits
+    # anew each time: the client may have forgotten what it was told since it asked before.
+    stream.telling = stream.telling or _untold(router, stream)
+    stream.sink.replay(stream.telling)
 
 
 def _untold(router: Router, stream: Subscription) -> Iterator[Replay]:
-    while stream.untold:
-        groups, stream.untold = stream.untold, frozenset()
-        for uid, events in router.picture(stream, groups):
-            contact, wanted = router.contacts.get(uid), stream.filter
-            known = contact is not None and contact.sa is events[0] and groups.isdisjoint(contact.groups_in)
-            if not known and uid not in stream.uids and (wanted is None or all(wanted(event) for event in events)):
-                yield uid, events
-    stream.telling = False
+    groups, stream.untold, stream.telling = stream.untold, frozenset(), None
+    for uid, events in router.picture(stream, groups):
+        contact, wanted = router.contacts.get(uid), stream.filter
+        known = contact is not None and contact.sa is events[0] and groups.isdisjoint(contact.groups_in)
+        if not known and uid not in stream.uids and (wanted is None or all(wanted(event) for event in events)):
+            yield uid, events
 
 
 def _switch(router: Router, stream: Subscription, chosen: Principal, now: float) -> None:
@@ -102,6 +116,7 @@ def _switch(router: Router, stream: Subscription, chosen: Principal, now: float)
             gone = compose.departure(contact.uid, contact.sa.type, now)
             router.audiences.broadcast_between(gone, said_to, contact.groups_in, stream)
             router.audiences.broadcast_between(contact.sa, contact.groups_in, said_to, stream)
+        hand_missed(router, contact, stream, now)
     show(router, stream, chosen.groups_out - before.groups_out)
 
 

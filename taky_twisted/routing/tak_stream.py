@@ -90,6 +90,34 @@ class StreamState:
 class TAKStream(Protocol):
     """A client's connection; the `Sink` of its subscription, which a subclass makes once the peer is known."""
 
+    # Up to 30 attributes Python keeps without a dict for each object: with slots here, subclasses have those for
+    # themselves. Else a connection takes 1.3 KB more, and every delivery longer.
+    __slots__ = (
+        "_address",
+        "_began",
+        "_bytes",
+        "_clock",
+        "_door",
+        "_events",
+        "_finishing",
+        "_flowing",
+        "_full_since",
+        "_heard",
+        "_last_optional",
+        "_limits",
+        "_notices",
+        "_outbox",
+        "_recorder",
+        "_said",
+        "_sent",
+        "_subscription",
+        "_tak",
+        "_timers",
+        "_why",
+        "_window",
+        "peer",
+    )
+
     transport: StreamTransport  # type: ignore[assignment]  # always there when we are called
 
     def __init__(

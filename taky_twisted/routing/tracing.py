@@ -148,7 +148,7 @@ class Tracing:
     def _stopped(self, event: Event, source: Subscription) -> tuple[str, str] | None:
         """Say why nobody at all gets an event: rule and sentence."""
         destinations, detail = event.detail.destinations, event.detail
-        if (pins := self._router.pins) is not None and source.reports and event.type.startswith("a-"):
+        if (pins := self._router.pins) is not None and not source.from_server and event.type.startswith("a-"):
             owner = pins.owner(event.uid, source, self._clock.seconds()) if event.uid not in source.uids else None
             if owner is not None:
                 return "uid", f"refused: {owner} was heard with this uid a moment ago (pin_uid)"

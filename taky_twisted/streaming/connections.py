@@ -115,7 +115,7 @@ class Connections(Service):
     def close_named(self, name: str, reason: str) -> int:
         """Cut off everybody whose certificate or account has a name; return how many those were."""
         key = name_key(name)
-        named = [each for each in self._all if each.principal_name is not None and name_key(each.principal_name) == key]
+        named = [each for each in self._all if each.is_called(key)]
         for connection in named:
             connection.abort(reason)
         return len(named)

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from taky_twisted.config.limits import Limits
 from taky_twisted.config.values import TakProtocol
 from taky_twisted.identity.principal import Principal
+from taky_twisted.identity.proofs import Auth
 from taky_twisted.routing.offers import Reached
 from taky_twisted.routing.recorder import Recorder
 
@@ -18,6 +19,7 @@ from .connections import Connections, host_of
 from .protocol import CoTProtocol
 
 if TYPE_CHECKING:
+    from taky_twisted.identity.accounts import Accounts
     from taky_twisted.routing.router import Router
     from taky_twisted.routing.subscription import Subscription
 
@@ -38,6 +40,8 @@ class CoTFactory(Factory):
         recorder: Recorder | None = None,
         tak_protocol: TakProtocol = "auto",
         tak_protocol_of: Mapping[str, TakProtocol] | None = None,
+        auth: Auth = "none",
+        accounts: Accounts | None = None,
     ) -> None:
         """Describe a door.
 
@@ -51,10 +55,13 @@ class CoTFactory(Factory):
             recorder: writes down what is heard, if that is wanted.
             tak_protocol: whether clients are offered protobuf (``auto``).
             tak_protocol_of: the same for single clients, by certificate name in lower case.
+            auth: how clients prove who they are.
+            accounts: knows passwords, and the groups of names; there are none by default.
         """
         self.clock, self.connections, self.door, self.monitor = clock, connections, door, monitor
         self.limits: Limits = connections.limits
-        self.recorder = recorder
+        self.recorder, self.accounts = recorder, accounts
+        self._auth = auth
         self._router = router
         self._tls = tls
         self._tak_protocol = "xml" if monitor else tak_protocol
@@ -75,6 +82,15 @@ class CoTFactory(Factory):
         if not self._tls and not self.admits(addr):
             return None
         return CoTProtocol(self, addr)
+
+    def wants_password(self, principal: Principal) -> bool:
+        """Whether a client that has shown this certificate, or none, must say a password before anything else."""
+        if self.accounts is None or self._auth in ("none", "cert"):
+            return False
+        if self._auth == "cert+password":
+            return True
+        # As long as nobody has a password, a door that wants none in particular is open to everybody.
+        return principal.anonymous and (self._auth == "password" or self.accounts.any_password)
 
     def offers_protobuf(self, principal: Principal) -> bool:
         """Whether a client is offered protobuf."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IReactorFDSet
+from twisted.internet.interfaces import IListeningPort, IProtocol, IReactorFDSet
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 KEEPALIVE_IDLE_SECONDS = 60

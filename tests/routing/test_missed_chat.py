@@ -121,6 +121,16 @@ class MissedChatsTests(SynchronousTestCase):
         self.assertEqual([each.uid for each in self.chats.take("B", None, G2, NOW)], ["GeoChat.A.B.m-2"])
         self.assertEqual((self.take("B"), self.stored()), ([], []))
 
+    def test_groups_switched_off(self) -> None:
+        """What was said in a group that its receiver has switched off waits until it is on again, or for a week."""
+        for number, groups in enumerate((G1, G2, G1 | G2, G1)):
+            self.chats.keep("B", None, message(number), groups, NOW + number)
+        self.assertEqual([each.uid[-3:] for each in self.chats.take("B", None, G2, NOW, G1 | G2)], ["m-1", "m-2"])
+        self.assertEqual(len(self.stored()), 2)
+        self.chats.prune(NOW + WEEK)
+        self.assertEqual([each.uid[-3:] for each in self.chats.take("B", None, G1, NOW, G1 | G2)], ["m-3"])
+        self.assertEqual((self.stored(), len(self.chats)), ([], 0))
+
     def test_restart(self) -> None:
         """Messages survive a restart as they were, and later ones come after them."""
         self.keep("B", 5, 4)

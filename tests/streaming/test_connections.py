@@ -7,11 +7,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.streaming.connections import FLUSH_SECONDS, SWEEP_SECONDS, host_of
-from tests.fakes import Client, Site
+from tests.fakes import Client, Site, principal
 from tests.samples import chat, marker, sa, to
 
 HERE = IPv4Address("TCP", "10.0.0.1", 1)
 THERE = IPv4Address("TCP", "10.0.0.2", 1)
+
+
+class NamedTests(SynchronousTestCase):
+    def test_close_named(self) -> None:
+        """Everybody with a name is cut off, however it is spelled; nobody else is, and nobody who has none."""
+        site = Site()
+        alice, again, bob, nobody = (
+            site.connect(proved) for proved in (principal("alice"), principal("alice"), principal("bob"), None)
+        )
+        self.assertEqual(site.connections.close_named("alice ", "banned"), 2)
+        self.assertEqual([each.transport.lost for each in (alice, again, bob, nobody)], ["abort", "abort", None, None])
+        self.assertEqual(site.connections.close_named("anonymous", "banned"), 0)
 
 
 class LimitTests(SynchronousTestCase):

@@ -27,6 +27,8 @@ class CoTFactoryTests(SynchronousTestCase):
         self.site.connect()
         self.assertIsNone(self.site.factory.buildProtocol(ADDRESS))
         self.assertEqual(self.log(), ["10.0.0.1 refused at test: there are 1 connections (max_connections)"])
+        (attempt,) = self.site.connections.failures
+        self.assertEqual((attempt.address, attempt.door), ("10.0.0.1", "test"))
 
     def test_tls(self) -> None:
         """Behind TLS the question was asked before the handshake and is not asked again."""

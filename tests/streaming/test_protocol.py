@@ -597,6 +597,42 @@ class TLSTests(ProtocolTestCase):
         self.assertEqual(self.site.connections.handshakes, 0)
         self.assertIn("FOX1 (A) joined as ALPHA-1 from 10.0.0.1:4000 at tls", self.lines("joined")[-1])
 
+    def failures(self) -> list[tuple[str, str, str, str]]:
+        """Say what the doctor will: address, door, name and reason."""
+        return [(each.address, each.door, each.subject, each.reason) for each in self.site.connections.failures]
+
+    def test_doctor(self) -> None:
+        """Who was refused in the handshake, after it, or while it was connected is remembered with its name."""
+        self.connect(ClientTLS(self.pki.ca, self.pki.expired))
+        (address, door, name, reason) = self.failures()[-1]
+        self.assertEqual((address, door, name), ("10.0.0.1", "tls", "EXPIRED-4"))
+        self.assertIn("expired on", reason)
+        pair = self.connect()
+        self.pki.write_register(R=[self.pki.client])
+        self.tls.reload()
+        self.site.connections.close_refused()
+        pair.flush()
+        self.assertEqual(self.failures()[-1][2], "ALPHA-1")
+        self.assertIn("is revoked in the certificate register", self.failures()[-1][3])
+        self.assertEqual(len(self.failures()), 2)
+
+    def test_left_without_a_word(self) -> None:
+        """Who leaves without a word after the handshake may not accept our name; who says something does."""
+        for calls, said, told in (
+            (b"localhost", [], 0),
+            (b"tak.example", [ping()], 0),
+            (b"tak.example", [], 1),
+        ):
+            pair = self.connect(ClientTLS(self.pki.ca, self.pki.client, calls=calls))
+            for each in said:
+                pair.say(each)
+            assert pair.peer.transport is not None
+            pair.peer.transport.loseConnection()
+            pair.flush()
+            self.assertEqual(len(self.failures()), told)
+        self.assertIn("probably because it called us tak.example, which is not in it", self.failures()[-1][3])
+        self.assertEqual(self.failures()[-1][2], "ALPHA-1")
+
     def test_finish(self) -> None:
         """Closing takes the TLS goodbye of both sides and leaves nothing behind."""
         pair = self.connect()
@@ -607,6 +643,21 @@ class TLSTests(ProtocolTestCase):
         assert pair.peer.reason is not None
         self.assertTrue(pair.peer.reason.check(ConnectionDone))
         self.assertEqual((len(self.site.connections), self.pending()), (0, 0))
+
+    def test_said_to_who_said_goodbye(self) -> None:
+        """What is directed to a client between its TLS goodbye and the end of its connection is not lost."""
+        other = self.site.join("B")
+        pair = self.connect()
+        pair.say(sa("A", "FOX1"))
+        handle = cast(Any, pair.peer.transport).getHandle()
+        handle.shutdown()
+        pair.server_side.protocol.dataReceived(handle.bio_read(4096))
+        other.say(chat("B", "still there?", marti=to("FOX1")))
+        pair.server_side.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(other.types().count("b-t-f-s"), 0)
+        again = self.connect()
+        again.say(sa("A", "FOX1"))
+        self.assertIn(b"still there?", again.peer.received)
 
     def test_handshake_pending(self) -> None:
         """A handshake is counted while it lasts; nothing is heard and nothing taken from the peer."""

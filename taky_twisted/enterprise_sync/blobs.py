@@ -2,7 +2,7 @@
 
 ::
 
-    blobs/owner                 the id of the server whose folder this is
+    blobs/owner                 whose folder this is
     blobs/incoming/<random>     what is being uploaded; nothing in here is ever served
     blobs/<2 hex>/<64 hex>      whole contents, written aside and renamed
 
@@ -59,11 +59,11 @@ class Blobs:
         self._reading = DiskThread("downloads", IReactorFromThreads(reactor))
         self._sizes: dict[str, int] = {}
 
-    def open(self, server_id: str, known: Container[str]) -> None:
+    def open(self, owner: str, known: Container[str]) -> None:
         """Make the folder or look through it, and clean up what a sudden end has left. This waits for the disk.
 
         Args:
-            server_id: whose folder it is to be.
+            owner: whose folder it is to be.
             known: hashes of the contents that are wanted; others are deleted.
 
         Raises:
@@ -73,7 +73,7 @@ class Blobs:
             self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.folder, self._incoming):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            mine = self._is_mine(server_id)
+            mine = self._is_mine(owner)
             if mine:
                 for left in os.scandir(self._incoming):
                     os.unlink(left.path)
@@ -156,9 +156,10 @@ class Blobs:
             if getattr(failure.value, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 wanted.errback(Overloaded("too many files are open just now; try again"))
                 return
-            # From now on it is not there: then the next who has it uploads it anew, and that mends it.
-            self._sizes.pop(digest, None)
-            self.log.warn("the content {digest} cannot be served: {error}", digest=digest, error=str(failure.value))
+            if self.has(digest, size):  # or it has been deleted in the meantime
+                # From now on it is not there: then the next who has it uploads it anew, and that mends it.
+                del self._sizes[digest]
+                self.log.warn("the content {digest} cannot be served: {error}", digest=digest, error=str(failure.value))
             wanted.errback(NoSuchFile("the content of this file is lost; upload it again"))
 
         opening = self._reading.run(self._open, self.path(digest), size)
@@ -221,19 +222,18 @@ class Blobs:
                     if _HASH.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                         yield entry
 
-    def _is_mine(self, server_id: str) -> bool:
-        """Find out whether we may delete here: not in a folder of another server that was named by mistake."""
+    def _is_mine(self, owner: str) -> bool:
+        """Find out whether we may delete here: not what another server knows of, or this one with another store."""
         note = self.folder / "owner"
-        with suppress(FileExistsError), open(note, "x", encoding="ascii") as file:
-            file.write(f"{server_id}\n")
+        with suppress(FileExistsError), open(note, "xb") as file:
+            file.write(os.fsencode(f"{owner}\n"))
             file.flush()
             os.fsync(file.fileno())
-        owner = note.read_text("ascii", "replace").strip()
-        if owner in (server_id, ""):  # empty: the power failed when it was made
+        if os.fsdecode(note.read_bytes()).strip() in (owner, ""):  # empty: the power failed when it was made
             return True
         self.log.warn(
-            "the contents in {folder} belong to a server with another data folder, so nothing that is left over is "
-            "deleted there; if that server is gone for good, delete {note}",
+            "the contents in {folder} belong to a server with another data folder or another store, so nothing that is "
+            "left over is deleted there; if that one is gone for good, delete {note}",
             folder=str(self.folder),
             note=str(note),
         )

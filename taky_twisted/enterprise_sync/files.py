@@ -34,8 +34,8 @@ class Caller:
     """Who asks."""
 
     principal: Principal = ANONYMOUS
-    address: str = ""
-    """Where from."""
+    address: str | None = None
+    """Where from; None: no client asks, but this server itself."""
     admin: bool = False
 
     def sees(self, record: StoredFile) -> bool:
@@ -198,8 +198,10 @@ class Files:
             permissions=words.permissions,
             contacts=words.contacts,
         )
+        if old is not None:
+            record = _not_ended(caller, old, record)
         self._put(record)
-        if caller.principal.anonymous and caller.address:
+        if caller.principal.anonymous and caller.address is not None:
             self._addresses[record.number] = caller.address
         return record
 
@@ -214,15 +216,15 @@ class Files:
             raise NoSuchFile("there is no such file here")
         for record in records:
             if self._may_change(caller, record):
-                self._put(change(record))
+                self._put(_not_ended(caller, record, change(record)))
         await self._store.flush()
 
     async def delete(self, caller: Caller, wanted: Callable[[StoredFile], bool]) -> int:
-        """Delete a caller's files; says how many. For an administrator they may be anybody's.
+        """Delete those that are a caller's, and say how many; for an administrator they may be anybody's.
 
         Raises:
             NoSuchFile: the caller knows of none.
-            NotYours: one is somebody else's; none was deleted then.
+            NotYours: all are somebody else's.
         """
         found = [record for record in self._by_number.values() if wanted(record)]
         mine = [record for record in found if caller.admin or caller.owns(record)]
@@ -250,8 +252,9 @@ class Files:
     def _may_change(self, caller: Caller, record: StoredFile) -> bool:
         if not caller.principal.anonymous:
             return caller.owns(record)
-        # Nothing proves who was anonymous; the address tells apart those who were here since the last start.
-        return record.submitter is None and self._addresses.get(record.number, caller.address) == caller.address
+        # Nothing proves who was anonymous; until the next start its address tells what it has uploaded itself. What is
+        # older stays as it is, for an ATAK that passes on a public package says that it is private.
+        return record.submitter is None and self._addresses.get(record.number) == caller.address
 
     def _there(self, record: StoredFile) -> bool:
         expired = 0 <= record.expiration <= self._clock.seconds()
@@ -259,8 +262,8 @@ class Files:
 
     def _repeated(self, words: Words, digest: str, caller: Caller) -> StoredFile | None:
         for record in self._by_hash.get(digest, {}).values():
-            same = (record.submitter, record.creator_uid, record.name)
-            if same == (caller.principal.name, words.creator_uid, words.name):
+            same = (record.creator_uid, record.name) == (words.creator_uid, words.name)
+            if same and self._may_change(caller, record):
                 return record
         return None
 
@@ -287,3 +290,8 @@ class Files:
         """Delete a content that nothing refers to."""
         if digest not in self._by_hash and digest not in self._claims:
             self._blobs.forget(digest)
+
+
+def _not_ended(caller: Caller, old: StoredFile, new: StoredFile) -> StoredFile:
+    """Let a file go only when it was to go anyway, if its uploader was anonymous and so may not delete it."""
+    return replace(new, expiration=old.expiration) if caller.principal.anonymous else new

@@ -51,17 +51,17 @@ class EnterpriseSync:
         """Take over what the store held."""
         self.files.restore(records)
 
-    def start(self, server_id: str, marker: Path | None) -> None:
+    def start(self, owner: str, marker: Path | None) -> None:
         """Clean up, and take over what taky has, in the background. Waits for the disk, but not for taky's files.
 
         Args:
-            server_id: the server's own.
+            owner: who knows of the contents that are there: this server, with the store that it has.
             marker: a file that says that taky's files were taken over; None: to be done at every start.
 
         Raises:
             StoreError: the folder cannot be used; the text tells the operator what to do.
         """
-        self.blobs.open(server_id, self.files.hashes())
+        self.blobs.open(owner, self.files.hashes())
         self._expiring.start(EXPIRE_SECONDS, now=False).addErrback(logged(self.log, "forgetting expired files"))
         taking = Deferred.fromCoroutine(take_over(self.upload_path, self.files, self.blobs, marker))
         taking.addErrback(logged(self.log, "taking over taky's files"))

@@ -78,7 +78,7 @@ async def take_over(upload_path: Path, files: Files, blobs: Blobs, marker: Path 
         await files.flush()
         log.info("{taken} data packages of taky were taken over from {path}", taken=taken, path=str(upload_path))
         if marker is not None:
-            await blobs.write(_mark, marker, upload_path)
+            await blobs.write(mark, marker, upload_path)
 
 
 def read_package(upload_path: Path, description: Path) -> Package:
@@ -128,7 +128,7 @@ def read_package(upload_path: Path, description: Path) -> Package:
 
 def _descriptions(upload_path: Path, marker: Path | None) -> list[Path]:
     """List the descriptions that are there, each once, by name; none if that was done before."""
-    if marker is not None and marker.exists() and marker.read_text("utf-8", "replace") == str(upload_path):
+    if is_marked(marker, upload_path):
         return []
     return list(_unique(upload_path.resolve(), upload_path / "meta"))
 
@@ -176,7 +176,13 @@ def _time(text: str, path: Path) -> float:
         return path.stat().st_mtime
 
 
-def _mark(marker: Path, upload_path: Path) -> None:
+def is_marked(marker: Path | None, upload_path: Path) -> bool:
+    """Whether a file says that what taky has in a folder was taken over."""
+    return marker is not None and marker.exists() and marker.read_text("utf-8", "replace") == str(upload_path)
+
+
+def mark(marker: Path, upload_path: Path) -> None:
+    """Have a file say so; raises `OSError`."""
     aside = marker.with_name(f"{marker.name}.new")
     with open(aside, "w", encoding="utf-8") as file:
         file.write(str(upload_path))

@@ -19,8 +19,8 @@ from .records import Moment
 
 MAX_BYTES = 64 << 20
 """The largest answer."""
-IN_MEMORY_BYTES = 1 << 20
-"""Up to this size an answer is no file."""
+IN_MEMORY_BYTES = 64 << 10
+"""Up to this size an answer is no file: as many as there may be connections do no harm."""
 
 Build = Callable[[IO[bytes]], "tuple[int, bool]"]
 """Writes a document; returns of how many things it tells, and whether some did not fit."""

@@ -133,7 +133,8 @@ class _Reader:
         self._times: list[str] = []
         self._places: list[str] = []
         self._text: str | None = None
-        parser = expat.ParserCreate(namespace_separator=" ")
+        # Not with a separator: expat would spell a namespace's name, which may be a megabyte, for every element.
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._characters
@@ -147,7 +148,7 @@ class _Reader:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise BadTrack(f"over {MAX_DEPTH} elements inside each other")
-        local = name.rpartition(" ")[2]
+        local = name.rpartition(":")[2]
         if self._track_at:
             if self._depth == self._track_at + 1 and local in _READ:
                 self._text = ""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from taky_twisted.history.keeper import History
 
 T = TypeVar("T")
+MAX_SENDING_BYTES = 1 << 30
+"""What answers that are being sent take of the disk at most; who does not read must not fill it."""
 CUT = '199 - "there is more than one answer holds; ask for less time or fewer uids"'
 """What the header ``warning`` says where something is missing."""
 
@@ -48,6 +50,7 @@ class Answers:
         """
         self._history, self._folder = history, folder
         self._thread = DiskThread("answers", IReactorFromThreads(clock))
+        self._sending = 0  # bytes of documents that are files
 
     def stop(self) -> Deferred[None]:
         """Read no more of any answer."""
@@ -81,7 +84,11 @@ class Answers:
     async def send(
         self, request: MartiRequest, document: Document, content_type: str, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send a document, and close it."""
+        """Send a document, and close it.
+
+        Raises:
+            MartiError: too much is being sent already.
+        """
         more = {"content-length": str(document.size), **(headers or {})}
         if document.cut:
             more["warning"] = CUT
@@ -90,9 +97,15 @@ class Answers:
                 return Reply(b"", content_type, headers=more)
             if document.size <= IN_MEMORY_BYTES:
                 return Reply(file.read(), content_type, headers=more)
+            if self._sending + document.size > MAX_SENDING_BYTES:
+                raise MartiError(503, "too many answers are being sent already; try again in a moment")
             content = Content(os.dup(file.fileno()), document.size, self._thread)
-        request.site.send(request, Reply(b"", content_type, headers=more))
-        await Download(request, content, 0, document.size).run()
+        self._sending += document.size
+        try:
+            request.site.send(request, Reply(b"", content_type, headers=more))
+            await Download(request, content, 0, document.size).run()
+        finally:
+            self._sending -= document.size
         return Reply(written=True)
 
     @contextmanager

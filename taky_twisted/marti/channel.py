@@ -1,7 +1,8 @@
 """One HTTP connection: Twisted's parser, and the deadlines that it has not.
 
 Twisted's time-outs begin anew with every byte, so that who sends one now and then holds a connection for ever. Here
-the headers of a request have an absolute deadline, a body must bring a minimum, and an answer must be read.
+the headers of a request have an absolute deadline, a body must bring a minimum, and an answer must be read. Who does
+not read is not read from either, and what it has asked for already waits: Twisted would gather it all in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.error import TimeoutError as HandshakeTimeout
-from twisted.internet.interfaces import IAddress, IHandshakeListener, ISSLTransport, ITransport
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IPushProducer, ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -34,6 +35,8 @@ MIN_BODY_BYTES = 600
 """What a body must bring in `http_stall_seconds`: radio links are slow, but not slower."""
 LINGER_SECONDS = 5.0
 """How long a client that was refused may go on sending before it is cut off; it needs time to read the answer."""
+SMALL_BYTES = 64 << 10
+"""Up to this size a body or an answer does not count: as many as there may be connections do no harm."""
 _LOOKS = 4  # at the outflow, per `http_stall_seconds`
 
 
@@ -61,6 +64,8 @@ class MartiChannel(HTTPChannel):
         super().__init__()
         self.principal: Principal = ANONYMOUS
         """Whom the certificate proves, whether or not it is revoked."""
+        self.account: str | None = None
+        """Whose password the last request has shown."""
         self._shaking_hands = False
         self._spoke = False  # at least one byte has come
         self._idle = False  # no byte of the next request has come
@@ -68,6 +73,8 @@ class MartiChannel(HTTPChannel):
         self._brought = 0  # bytes, since we looked last
         self._body_paused = False  # whoever takes the body wants no more for now
         self._full = False  # the transport takes no more of our answer
+        self._held: Request | None = None  # it is answered, and the next waits until the client has read more
+        self._unread = 0  # bytes of the body or the answer, if that is a long one
         self._closing = False
         self._complained = False
         self._lingering = False
@@ -121,6 +128,7 @@ class MartiChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._deadline.stop()
         self._outflow.stop()
+        self._release()
         if self._shaking_hands:
             self.complain(explain(reason, self.transport))
         elif not self._spoke and not self._closing:
@@ -134,10 +142,12 @@ class MartiChannel(HTTPChannel):
             self._successor.connectionLost(reason)
 
     def rawDataReceived(self, data: bytes) -> None:
-        if self._successor is None:
-            super().rawDataReceived(data)
-        else:  # it came in one piece with the request
+        if self._successor is not None:  # it came in one piece with the request
             self._successor.dataReceived(data)
+            return
+        super().rawDataReceived(data)
+        if self._full:
+            self._networkProducer.pauseProducing()
 
     def loseConnection(self) -> None:
         """Close when everything is sent, for which the client must go on reading."""
@@ -153,19 +163,45 @@ class MartiChannel(HTTPChannel):
 
     def resumeProducing(self) -> None:
         self._full = False
+        self._release()
         self._outflow.stop()
         super().resumeProducing()
         if self._body_paused:
             self._networkProducer.pauseProducing()
+        held, self._held = self._held, None
+        if held is not None:
+            self.requestDone(held)
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        if self._full:
+            producer.pauseProducing()
 
     # What HTTPChannel does at each step of a request
+
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            # As HTTP once had it; Twisted fails when such a header is asked for.
+            line = line.decode("latin-1").encode("utf-8")
+        try:
+            received: bool = super().headerReceived(line)
+        except ValueError:  # a length with more digits than Python reads
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return received
 
     def allHeadersReceived(self) -> None:
         self._idle = False
         super().allHeadersReceived()  # here the request is judged
         if self.length != 0 and not (self._lingering or self._closing):
             self._in_body = True
-            self._watch_body()
+            if self.requests[-1].waits:
+                self._body_paused = True
+                self._deadline.stop()
+            else:
+                self._watch_body()
 
     def allContentReceived(self) -> None:
         self._in_body = self._body_paused = False
@@ -173,6 +209,11 @@ class MartiChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
+        if self._full and self.persistent:
+            self._held = request
+            return
+        if not self._full:
+            self._release()
         if self.persistent:
             self._idle = True
             seconds = self._limits.http_idle_seconds
@@ -186,6 +227,16 @@ class MartiChannel(HTTPChannel):
         self._reject(BadRequest("this is no HTTP request that can be read"))
 
     # For the request
+
+    def hold(self, size: int) -> None:
+        """Count a body or its answer with its size so far, until the client has read the answer.
+
+        Raises:
+            MartiError: all of them together would be too much.
+        """
+        if size > max(self._unread, SMALL_BYTES):
+            self._connections.hold(size - self._unread)
+            self._unread = size
 
     def pause_body(self) -> None:
         """Take no more of the body for a while; that time does not count as the client's."""
@@ -204,6 +255,10 @@ class MartiChannel(HTTPChannel):
             self._body_paused = False
             self._watch_body()
         self._networkProducer.resumeProducing()
+
+    def ask_for_body(self) -> None:
+        """Tell a client that waits for it to send the body."""
+        self._send100Continue()
 
     def linger(self) -> None:
         """Give a client time to read why it was refused, while what it still sends is thrown away."""
@@ -265,6 +320,10 @@ class MartiChannel(HTTPChannel):
         shown = tls.handshake.certificate if tls is not None else None
         name = shown.common_name if shown is not None else self.principal.name or ""
         self._connections.failures.tell(host_of(self.address), self.site.door, why, name)
+
+    def _release(self) -> None:
+        unread, self._unread = self._unread, 0
+        self._connections.release(unread)
 
     # Deadlines
 

@@ -10,15 +10,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from taky_twisted.config.limits import Limits
+from taky_twisted.identity.accounts import account_key
 from taky_twisted.identity.cert_db import name_key
 from taky_twisted.identity.failures import Failures
-from taky_twisted.marti.errors import TooMany
+from taky_twisted.marti.errors import MartiError, TooMany
 from taky_twisted.marti.timer import Timer
 from taky_twisted.notices import Notices
 
 if TYPE_CHECKING:
     from taky_twisted.marti.channel import MartiChannel
 
+MAX_UNREAD_BYTES = 256 << 20
+"""What long bodies and answers hold in memory, over all connections: until the client has read the answer."""
 FINISH_SECONDS = 5.0
 """How long a stop waits for answers that are under way."""
 
@@ -34,6 +37,7 @@ class HttpConnections(Service):
         self._all: dict[MartiChannel, None] = {}
         self._per_address: Counter[str] = Counter()
         self._uploads: Counter[str] = Counter()
+        self._unread = 0
         self._empty: Deferred[None] | None = None
         self._abort = Timer(clock)
 
@@ -77,6 +81,20 @@ class HttpConnections(Service):
         """Count an upload no more."""
         _one_less(self._uploads, who)
 
+    def hold(self, size: int) -> None:
+        """Count bytes of a body or an answer.
+
+        Raises:
+            MartiError: all of them together would be too much.
+        """
+        if self._unread + size > MAX_UNREAD_BYTES:
+            raise MartiError(503, "the server holds too much for slow clients already; try again in a moment")
+        self._unread += size
+
+    def release(self, size: int) -> None:
+        """Count them no more."""
+        self._unread -= size
+
     def close_refused(self) -> None:
         """Cut off whoever's certificate is refused by now, also in the middle of a request."""
         for channel in list(self._all):
@@ -85,10 +103,20 @@ class HttpConnections(Service):
     def close_named(self, name: str, reason: str) -> int:
         """Cut off everybody whose certificate or account has a name; return how many those were."""
         key = name_key(name)
-        named = [each for each in self._all if each.principal.name is not None and name_key(each.principal.name) == key]
+        named = [
+            each
+            for each in self._all
+            if any(who is not None and name_key(who) == key for who in (each.principal.name, each.account))
+        ]
         for channel in named:
             channel.abort(reason)
         return len(named)
+
+    def close_account(self, key: str, reason: str) -> None:
+        """Cut off everybody who has shown the password of an account."""
+        for channel in list(self._all):
+            if channel.account is not None and account_key(channel.account) == key:
+                channel.abort(reason)
 
     def stopService(self) -> Deferred[None] | None:
         """Close all connections; answers that are under way have a few seconds to end."""

@@ -53,22 +53,23 @@ class ContactsArea:
             contacts.sort(key=lambda contact: contact.seen)
             contacts = list({contact.callsign: contact for contact in contacts}.values())
         contacts.sort(key=_by_callsign)
-        return await enveloped_list(self._clock, CLIENT_ENDPOINT, map(_endpoint, contacts), self._info.node_id)
+        endpoints = map(_endpoint, contacts)
+        return await enveloped_list(self._clock, request.hold, CLIENT_ENDPOINT, endpoints, self._info.node_id)
 
     @route("/Marti/api/contacts/all")
     async def contacts(self, request: MartiRequest) -> Reply:
         """List who is connected."""
-        return await bare_list(self._clock, map(_contact, self._present(request)))
+        return await bare_list(self._clock, request.hold, map(_contact, self._present(request)))
 
     @route("/Marti/api/contacts/all/lite")
     async def contacts_with_user(self, request: MartiRequest) -> Reply:
         """List who is connected, and as which user."""
-        return await bare_list(self._clock, map(_with_user, self._present(request)))
+        return await bare_list(self._clock, request.hold, map(_with_user, self._present(request)))
 
     @route("/Marti/api/contacts/all/full")
     async def contacts_in_full(self, request: MartiRequest) -> Reply:
         """List who is connected, with all that is known."""
-        return await bare_list(self._clock, map(_in_full, self._present(request)))
+        return await bare_list(self._clock, request.hold, map(_in_full, self._present(request)))
 
     def _present(self, request: MartiRequest) -> list[Contact]:
         arguments = request.arguments

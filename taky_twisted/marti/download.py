@@ -5,13 +5,14 @@ Source: TAK Server ``sync/ContentServlet.java``; ATAK-CIV's commo takes a resume
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from taky_twisted.enterprise_sync.blobs import Blobs
-from taky_twisted.enterprise_sync.contents import Content
 from taky_twisted.enterprise_sync.disk_thread import Stopped
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.logs import Logger
@@ -66,13 +67,23 @@ async def send(request: MartiRequest, blobs: Blobs, file: StoredFile, kind: str 
     return Reply(written=True)
 
 
+class Readable(Protocol):
+    """What is sent: a file that is open, or something that behaves like one."""
+
+    def read(self, at: int, count: int) -> Deferred[bytes]:
+        """Read up to so many bytes from a place on, never at once: the Deferred has not fired yet."""
+
+    def close(self) -> None:
+        """Let go of it, also while a piece is being read."""
+
+
 @implementer(IPushProducer)
 class Download:
     """Read pieces of a content, in a thread, and write them, unless the client has enough to read."""
 
     log = Logger()
 
-    def __init__(self, request: MartiRequest, content: Content, at: int, left: int) -> None:
+    def __init__(self, request: MartiRequest, content: Readable, at: int, left: int) -> None:
         self._request, self._content, self._at, self._left = request, content, at, left
         self._paused = self._reading = False
         self._over: Deferred[None] | None = Deferred()

@@ -87,6 +87,23 @@ class NotIdentified(MartiError):
         super().__init__(401, message)
 
 
+class WrongCredentials(NotIdentified):
+    """A password, an access token or an invite is needed, and none was said that counts."""
+
+    headers = {"www-authenticate": 'Basic realm="Marti"'}
+
+    def __init__(self, message: str, reason: str = "", name: str = "") -> None:
+        """Describe it.
+
+        Args:
+            message: for the client.
+            reason: for the operator, if that is more.
+            name: who it said that it is.
+        """
+        super().__init__(message)
+        self.reason, self.name = reason, name
+
+
 class Revoked(NotIdentified):
     """The caller's certificate is revoked: it is told so, and that is the last that it hears."""
 

@@ -31,7 +31,7 @@ FAR = 1e7
 
 def caller_of(request: MartiRequest) -> Caller:
     """Say who asks."""
-    return Caller(request.principal, host_of(request.getClientAddress()))
+    return Caller(request.principal, host_of(request.getClientAddress()), request.principal.admin)
 
 
 def words_of(request: MartiRequest) -> Words:

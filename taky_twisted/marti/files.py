@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from taky_twisted.enterprise_sync.files import PACKAGE, Caller
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.enterprise_sync.search import Search
@@ -18,10 +20,12 @@ from taky_twisted.marti.download import send
 from taky_twisted.marti.errors import MartiError
 from taky_twisted.marti.file_forms import row
 from taky_twisted.marti.file_words import caller_of, checked_words, expiration_of
+from taky_twisted.marti.long_lists import enveloped_list
 from taky_twisted.marti.refusals import told_to_the_client
 from taky_twisted.marti.replies import EMPTY, Envelope, Reply, as_json
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import Access, route
+from taky_twisted.marti.site import ServerInfo
 from taky_twisted.routing.contacts import Contacts
 
 MEGABYTE = 1_000_000
@@ -38,18 +42,21 @@ _SORTED: dict[str, Callable[[StoredFile], Any]] = {
 class FilesArea:
     """The file manager."""
 
-    def __init__(self, sync: EnterpriseSync, contacts: Contacts) -> None:
+    def __init__(self, clock: IReactorTime, sync: EnterpriseSync, contacts: Contacts, info: ServerInfo) -> None:
         """Serve a server's files.
 
         Args:
+            clock: the reactor.
             sync: has them.
             contacts: know who has uploaded.
+            info: what the server is.
         """
+        self._clock, self._info = clock, info
         self._files, self._blobs, self._limit = sync.files, sync.blobs, sync.uploads.limit
         self._contacts = contacts
 
     @route("/Marti/api/files/metadata")
-    async def metadata(self, request: MartiRequest) -> Envelope:
+    async def metadata(self, request: MartiRequest) -> Reply:
         """List files, a page of them or all."""
         said = request.arguments
         page, limit = said.count("page", -1, -1), said.count("limit", -1, -1)
@@ -63,7 +70,8 @@ class FilesArea:
                 found.sort(key=sorting, reverse=not ascending)
             return found if page < 0 or limit < 1 else found[page * limit : (page + 1) * limit]
 
-        return Envelope("Files", [row(file, self._creator(file, caller)) for file in await self._blobs.aside(listed)])
+        rows = (row(file, self._creator(file, caller)) for file in await self._blobs.aside(listed))
+        return await enveloped_list(self._clock, request.hold, "Files", rows, self._info.node_id)
 
     @route("/Marti/api/files/metadata/count")
     async def count(self, request: MartiRequest) -> Envelope:

@@ -1,7 +1,8 @@
 """Which web pages may use the API with the certificate of whoever looks at them.
 
-A browser shows a client certificate for any page that asks us something. For most requests it keeps our answer from
-that page; a WebSocket it lets through, and only says which page it is (RFC 6455, section 10.2).
+A browser shows a client certificate for any page that asks us something, and reaches a door that only the local
+network should. It keeps our answer from that page, but what was asked for is done, and a WebSocket it lets through; it
+only says which page it is (RFC 6454, section 7; RFC 6455, section 10.2).
 """
 
 from __future__ import annotations

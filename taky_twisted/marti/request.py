@@ -15,13 +15,25 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from taky_twisted.background import logged
 from taky_twisted.identity.principal import ANONYMOUS, Principal
 from taky_twisted.marti.arguments import Arguments
 from taky_twisted.marti.connections import host_of
-from taky_twisted.marti.errors import BadRequest, MartiError, NoSuchThing, Revoked, TooLarge, error_reply, reply_of
+from taky_twisted.marti.errors import (
+    BadRequest,
+    MartiError,
+    NoSuchThing,
+    NotAllowed,
+    Revoked,
+    TooLarge,
+    error_reply,
+    reply_of,
+)
+from taky_twisted.marti.origins import is_same_place
 from taky_twisted.marti.routes import Access, Bound
 
 if TYPE_CHECKING:
+    from taky_twisted.enrollment.invites import Invited
     from taky_twisted.marti.channel import MartiChannel
     from taky_twisted.marti.site import MartiSite
 
@@ -48,21 +60,21 @@ class InMemory:
     """A small body, in memory."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._data = bytearray()  # a list of tiny pieces would be many times their size
 
     def write(self, data: bytes) -> None:
-        self._pieces.append(data)
+        self._data += data
 
     def finish(self) -> Deferred[None]:
         return succeed(None)
 
     def abort(self) -> None:
-        self._pieces.clear()
+        self._data.clear()
 
     @property
     def data(self) -> bytes:
         """The whole body."""
-        return b"".join(self._pieces)
+        return bytes(self._data)
 
 
 class MartiRequest(Request):
@@ -70,6 +82,8 @@ class MartiRequest(Request):
 
     site: MartiSite
     channel: MartiChannel
+    invited: Invited | None = None
+    """What was shown in place of a password, if that was an invite's token; only enrollment looks at it."""
     length: int | None = None
     """Bytes of the body, as the client has announced them; None if it did not."""
 
@@ -85,6 +99,8 @@ class MartiRequest(Request):
         self._room = 0  # bytes that are still taken
         self._uploader: str | None = None  # for whom this counts as an upload that is running
         self._refused = False
+        self._early: list[bytes] | None = None  # what comes of the body until it is known who asks
+        self._whole = False  # all of it has come by then
 
     # Twisted's HTTPChannel calls these, in this order
 
@@ -94,22 +110,37 @@ class MartiRequest(Request):
         self.method, self.uri, self.clientproto = channel._command.upper(), channel._path, channel._version
         self.site, self.length = channel.site, length
         try:
-            self._begin()
+            caller = self.site.caller(self)
+            if not isinstance(caller, Deferred):
+                self._begin(caller)
+                return
         except MartiError as error:
+            if isinstance(error, Revoked):
+                channel.complain(error.refusal)
             self.refuse(error)
+            return
+        self._wait_for(caller)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
+            return
+        if self._early is not None:
+            self._early.append(data)
             return
         try:
             self._room -= len(data)
             if self._room < 0:
                 raise TooLarge(self._limit)
+            if isinstance(self.body, InMemory):
+                self.hold(self._limit - self._room)
             self.body.write(data)
         except MartiError as error:
             self.refuse(error)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._early is not None:
+            self._whole = True
+            return
         if self._refused:
             self.finish()
             return
@@ -168,6 +199,15 @@ class MartiRequest(Request):
             self.arguments.add(self.data)
         return self.arguments
 
+    def hold(self, size: int) -> None:
+        """Count a body or an answer in memory, with its size so far.
+
+        Raises:
+            MartiError: all of them together would be too much.
+        """
+        if not self._disconnected:
+            self.channel.hold(size)
+
     def pause(self) -> None:
         """Take no more of the body for a while."""
         if not (self._disconnected or self.finished):
@@ -197,12 +237,47 @@ class MartiRequest(Request):
 
     # Inside
 
-    def _begin(self) -> None:
-        try:
-            self.granted = self.site.caller(self)
-        except Revoked as error:
-            self.channel.complain(error.refusal)
-            raise
+    @property
+    def waits(self) -> bool:
+        """Whether it is still to be found out who asks."""
+        return self._early is not None
+
+    def _wait_for(self, caller: Deferred[Principal]) -> None:
+        """Take nothing of the body until it is known who asks."""
+        expects = (self.getHeader("expect") or "").lower() == "100-continue"
+        self.requestHeaders.removeHeader(b"expect")  # or Twisted would ask for the body at once
+        self._early = []
+        self.channel.pause_body()
+        caller.addCallback(self._known, expects).addErrback(self._unknown).addCallback(self._go_on)
+        caller.addErrback(logged(self.site.journal, "finding out who asks"))
+
+    def _known(self, caller: Principal, expects: bool) -> None:
+        if not self._disconnected:
+            self._begin(caller)
+            if expects and not self._whole:
+                self.channel.ask_for_body()
+
+    def _unknown(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, MartiError):
+            self.site.journal.failure("finding out who asks failed", failure)
+            error = MartiError(500, "the server made a mistake; its log has more")
+        self.refuse(error)
+
+    def _go_on(self, _: None) -> None:
+        early, self._early = self._early or [], None
+        if self._disconnected:
+            return
+        self.resume()
+        for data in early:
+            self.handleContentChunk(data)
+        if self._whole:
+            self.requestReceived(self.method, self.uri, self.clientproto)
+
+    def _begin(self, caller: Principal) -> None:
+        self.granted = caller
+        if caller.by_password:
+            self.channel.account = caller.name
         self.principal = self.site.marti.granted(self.granted, host_of(self.getClientAddress()))
         self._path, query = normal_path(self.uri)
         try:
@@ -212,6 +287,8 @@ class MartiRequest(Request):
             raise
         route = self.bound.route
         self.site.check_access(self, route.access)
+        if route.methods != {"GET"}:
+            self._check_page()
         self.arguments = Arguments(query)
         limits = self.site.connections.limits
         self._limit = self._room = route.body if isinstance(route.body, int) else limits.upload_bytes + FORM_BYTES
@@ -222,6 +299,16 @@ class MartiRequest(Request):
             self.site.connections.begin_upload(uploader)
             self._uploader = uploader
             self.body = self.bound.receiver(self)
+
+    def _check_page(self) -> None:
+        """Refuse what a page of another site has a browser do; where only GET is answered nothing is changed."""
+        origins = self.requestHeaders.getRawHeaders(b"origin", [])
+        host, public_url = self.getHeader(b"host"), self.site.marti.info.public_url
+        foreign = any(not is_same_place(origin, host, public_url) for origin in origins)
+        if foreign or self.getHeader(b"sec-fetch-site") == b"cross-site":
+            raise NotAllowed(
+                "a page of another site may not do this; if it is ours, its address is missing: public_url"
+            )
 
     def _uploaded(self, result: Any) -> Any:
         uploader, self._uploader = self._uploader, None

@@ -38,6 +38,8 @@ class Access(Enum):
     """Also who has no identity on a door that asks for one."""
     CALLER = "caller"
     """Who has an identity; anonymous where the door lets anonymous callers in."""
+    ENROLLING = "enrolling"
+    """Who shows a password or an invite; a certificate is no reason for another one, which would outlive it."""
     ADMIN = "admin"
 
 

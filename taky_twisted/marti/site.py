@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from klein.resource import KleinResource
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, datetimeToString
@@ -17,11 +18,20 @@ from zope.interface import implementer_only
 from taky_twisted import __version__
 from taky_twisted.config.limits import Limits
 from taky_twisted.identity.principal import ANONYMOUS, Principal
-from taky_twisted.identity.transport import refusal_of
+from taky_twisted.identity.proofs import Auth
 from taky_twisted.logs import Logger
+from taky_twisted.marti.callers import Callers
 from taky_twisted.marti.channel import MartiChannel
 from taky_twisted.marti.connections import HttpConnections, host_of
-from taky_twisted.marti.errors import MartiError, NotAllowed, NotIdentified, Revoked, error_reply, reply_of
+from taky_twisted.marti.errors import (
+    MartiError,
+    NotAllowed,
+    NotIdentified,
+    Revoked,
+    WrongCredentials,
+    error_reply,
+    reply_of,
+)
 from taky_twisted.marti.replies import Envelope, Reply
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import Access, Bound, Table
@@ -49,6 +59,8 @@ class Marti:
     info: ServerInfo
     granted: Callable[[Principal, str], Principal] = field(default=lambda principal, host: principal)
     """Turns who somebody at a host is into who that is with the groups that are switched on."""
+    callers: Callers = field(default_factory=Callers)
+    """Finds out who asks."""
 
     @classmethod
     def of(cls, areas: Sequence[object], info: ServerInfo) -> Marti:
@@ -73,16 +85,22 @@ class MartiSite(Site):
         anonymous: bool = False,
         connections: HttpConnections | None = None,
         door: str = "HTTP",
+        auth: Auth = "cert",
+        enrolls: bool = False,
     ) -> None:
         """Describe a door.
 
         Args:
             marti: what it answers.
             clock: the reactor.
-            anonymous: whether callers without a certificate are let in; on a TLS door they are not, whatever this says.
+            anonymous: whether callers without a certificate are let in; on a TLS door they are not, whatever this says,
+                unless its ``auth`` is ``none``.
             connections: counts those of all doors; the door's own by default.
             door: its name in the log.
+            auth: how callers prove who they are, on a TLS door.
+            enrolls: whether it is there for who has no certificate yet: passwords, access tokens and invites count.
         """
+        self.auth, self.enrolls = auth, enrolls
         self.marti, self.clock, self.anonymous, self.door = marti, clock, anonymous, door
         self.connections = connections if connections is not None else HttpConnections(clock, Limits())
         self.table = marti.table
@@ -121,19 +139,14 @@ class MartiSite(Site):
         channel.address = addr
         return channel
 
-    def caller(self, request: MartiRequest) -> Principal:
-        """Find out who is at the other end of a request's connection.
+    def caller(self, request: MartiRequest) -> Principal | Deferred[Principal]:
+        """Find out who is at the other end of a request's connection; raises as `Callers.find`."""
+        return self.marti.callers.find(request) if self.is_tls(request) else ANONYMOUS
 
-        Raises:
-            Revoked: its certificate is, perhaps only since the last request.
-        """
-        if not self.is_tls(request):
-            return ANONYMOUS
-        channel = request.channel
-        refusal = refusal_of(channel.transport, channel.principal)
-        if refusal is not None:
-            raise Revoked(refusal)
-        return channel.principal
+    @property
+    def takes_passwords(self) -> bool:
+        """Whether a password counts here."""
+        return self.enrolls or "password" in self.auth
 
     def check_access(self, request: MartiRequest, access: Access) -> None:
         """Refuse a caller that may not call a route.
@@ -148,9 +161,16 @@ class MartiSite(Site):
                     raise NotIdentified(
                         "anonymous callers are not let in here; use the TLS port with a client certificate"
                     )
-            elif access is not Access.EVERYBODY:
+            elif access is not Access.EVERYBODY and self.auth != "none":
+                if self.takes_passwords:
+                    raise WrongCredentials("this needs a name and a password")
                 raise NotIdentified("this needs a client certificate of this server's authority")
-        if access is Access.ADMIN:
+        if access is Access.ENROLLING:
+            if request.invited is None and not request.principal.by_password:
+                raise WrongCredentials("this needs a password or an invite")
+        elif request.invited is not None and access is not Access.EVERYBODY:
+            raise NotAllowed("an invite is good for enrolling, and for nothing else")
+        if access is Access.ADMIN and not request.principal.admin:
             raise NotAllowed("only administrators may do this")
 
     @staticmethod
@@ -173,8 +193,11 @@ class MartiSite(Site):
         if isinstance(error, Revoked) or not (upload or error.status in (401, 403)):
             return  # the connection told of the former
         what = "an upload" if upload else "a request"
-        reason = f"{what} was refused ({error.status}): {error}"
-        self.connections.failures.tell(host_of(request.channel.address), self.door, reason, request.granted.name or "")
+        name, text = request.granted.name or "", str(error)
+        if isinstance(error, WrongCredentials):
+            name, text = error.name or name, error.reason or text
+        reason = f"{what} was refused ({error.status}): {text}"
+        self.connections.failures.tell(host_of(request.channel.address), self.door, reason, name)
 
     def _klein(self) -> Any:
         app = self.table.klein(self._wrapped)
@@ -198,7 +221,10 @@ class MartiSite(Site):
             reply = result if isinstance(result, Reply | Envelope) else await result
             if isinstance(reply, Envelope):
                 reply = reply.reply(self.marti.info.node_id)
-            return b"" if reply.written else self._answer(request, reply)
+            if reply.written:
+                return b""
+            request.hold(len(reply.body))
+            return self._answer(request, reply)
 
         def handle(request: MartiRequest, **found: Any) -> Any:
             return ensureDeferred(call(request, **found))
@@ -207,7 +233,7 @@ class MartiSite(Site):
 
     @staticmethod
     def _answer(request: MartiRequest, reply: Reply) -> bytes:
-        request.setResponseCode(reply.status)
+        request.setResponseCode(reply.status, HTTPStatus(reply.status).phrase.encode())  # Twisted does not know 429
         if reply.status not in NO_BODY_CODES:
             request.setHeader("content-type", reply.content_type)
             request.setHeader("content-length", str(len(reply.body)))

@@ -53,11 +53,6 @@ class StubsArea:
         """List no repeated messages; emergencies come to everybody whom they concern anyway."""
         return as_json({"version": "1.0.0", "type": "Repeatable", "data": []})
 
-    @route("/Marti/api/device/profile/connection")
-    def no_profile(self, request: MartiRequest) -> Reply:
-        """Have no settings for who connects."""
-        return Reply(status=204)
-
     @route("/Marti/ErrorLog", "POST", body=LOG_BYTES)
     def error_log(self, request: MartiRequest) -> Reply:
         """Take a client's log of how it crashed, and throw it away; the operator hears of it once per client."""

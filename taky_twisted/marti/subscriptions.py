@@ -59,7 +59,7 @@ class SubscriptionsArea:
         down = (request.arguments.one("direction") or "").upper() == "DESCENDING"
         found = sorted(self._visible(request.principal), key=key, reverse=down)
         entries = (self._info_of(subscription, request) for subscription in found)
-        return await enveloped_list(self._clock, SUBSCRIPTION_INFO, entries, self._info.node_id)
+        return await enveloped_list(self._clock, request.hold, SUBSCRIPTION_INFO, entries, self._info.node_id)
 
     @route("/Marti/api/subscription/<path:uid>")
     def one(self, request: MartiRequest, uid: str) -> Envelope:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from twisted.internet.interfaces import IReactorTime
+
 from taky_twisted.enterprise_sync.files import PACKAGE, PACKAGE_TYPE
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.enterprise_sync.service import EnterpriseSync
@@ -16,6 +18,7 @@ from taky_twisted.marti.download import send
 from taky_twisted.marti.errors import BadRequest
 from taky_twisted.marti.file_forms import metadata
 from taky_twisted.marti.file_words import caller_of, search_of, words_of
+from taky_twisted.marti.long_lists import counted_list
 from taky_twisted.marti.refusals import told_to_the_client
 from taky_twisted.marti.replies import Reply, as_json, text
 from taky_twisted.marti.request import MartiRequest
@@ -29,7 +32,8 @@ MAX_DELETED = 1000
 class SyncArea:
     """The older half of Enterprise Sync, which most clients use."""
 
-    def __init__(self, sync: EnterpriseSync) -> None:
+    def __init__(self, clock: IReactorTime, sync: EnterpriseSync) -> None:
+        self._clock = clock
         self._files, self._blobs, self._uploads = sync.files, sync.blobs, sync.uploads
 
     @route("/Marti/sync/missionquery")
@@ -77,12 +81,8 @@ class SyncArea:
         """List the files that fit. ATAK looks for ``resultCount``."""
         caller, search = caller_of(request), search_of(request.arguments)
         seen = self._files.all(caller)
-
-        def listed() -> Reply:
-            results = [metadata(file) for file in seen if search.fits(file, caller)]
-            return as_json({"resultCount": len(results), "results": results})
-
-        return await self._blobs.aside(listed)
+        found = await self._blobs.aside(lambda: [file for file in seen if search.fits(file, caller)])
+        return await counted_list(self._clock, request.hold, len(found), map(metadata, found))
 
     @route("/Marti/sync/delete", "GET", "POST", "DELETE")
     async def delete(self, request: MartiRequest) -> Reply:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+from twisted.internet.interfaces import IReactorTime
+
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.enterprise_sync.service import EnterpriseSync
 from taky_twisted.marti.download import send
@@ -23,19 +25,23 @@ from taky_twisted.marti.file_words import (
     expiration_of,
     search_of,
 )
+from taky_twisted.marti.long_lists import enveloped_list
 from taky_twisted.marti.refusals import told_to_the_client
 from taky_twisted.marti.replies import EMPTY, Envelope, Reply
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import Access, route
+from taky_twisted.marti.site import ServerInfo
 
 BODY_BYTES = 64 << 10
 """The largest new value, in bytes."""
+RESOURCE = "Resource"
 
 
 class SyncMetadataArea:
     """The newer half of Enterprise Sync, and what administrators see."""
 
-    def __init__(self, sync: EnterpriseSync) -> None:
+    def __init__(self, clock: IReactorTime, sync: EnterpriseSync, info: ServerInfo) -> None:
+        self._clock, self._info = clock, info
         self._files, self._blobs = sync.files, sync.blobs
 
     @route("/Marti/api/sync/metadata/<hash:hash>/<field>", "PUT", body=BODY_BYTES)
@@ -54,22 +60,19 @@ class SyncMetadataArea:
         return await send(request, self._blobs, file)
 
     @route("/Marti/api/sync/search")
-    async def search(self, request: MartiRequest) -> Envelope:
+    async def search(self, request: MartiRequest) -> Reply:
         """List the files that fit."""
         caller, search = caller_of(request), search_of(request.arguments)
         # No mission has files here yet: who asks for one's gets none, and not everybody's.
         seen = [] if request.arguments.one("mission") else self._files.all(caller)
-
-        def listed() -> Envelope:
-            return Envelope("Resource", [resource(file) for file in seen if search.fits(file, caller)])
-
-        return await self._blobs.aside(listed)
+        found = await self._blobs.aside(lambda: [file for file in seen if search.fits(file, caller)])
+        return await enveloped_list(self._clock, request.hold, RESOURCE, map(resource, found), self._info.node_id)
 
     @route("/Marti/api/resources/<hash:hash>", access=Access.ADMIN)
     def one(self, request: MartiRequest, hash: str) -> Envelope:
         """Show what is known of a content."""
         with told_to_the_client():
-            return Envelope("Resource", [resource(self._files.find(caller_of(request), hash=hash))])
+            return Envelope(RESOURCE, [resource(self._files.find(caller_of(request), hash=hash))])
 
 
 def _change(request: MartiRequest, field: str) -> Callable[[StoredFile], StoredFile]:

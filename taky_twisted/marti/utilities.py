@@ -29,6 +29,8 @@ class UtilitiesArea:
         roles = ["ROLE_ANONYMOUS", "ROLE_WEBTAK"]
         if not request.principal.groups_in:
             roles.append("ROLE_READONLY")
+        if request.principal.admin:
+            roles.append("ROLE_ADMIN")
         return as_json(roles)
 
     @route("/Marti/api/home")

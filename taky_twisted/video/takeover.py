@@ -6,10 +6,10 @@ taky keeps ``<upload_path>/video_feed/<UID>.xml`` with one ``<feed>`` each, as i
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taky_twisted.enterprise_sync.takeover import is_marked, mark
 from taky_twisted.identity.principal import ANON_GROUP
 from taky_twisted.logs import Logger
 from taky_twisted.own_thread import OwnThread
@@ -44,14 +44,14 @@ async def take_over(upload_path: Path, videos: Videos, marker: Path | None, reac
             taken = await videos.adopt(feeds, frozenset({ANON_GROUP}))
             log.info("{taken} video feeds of taky were taken over from {path}", taken=taken, path=str(upload_path))
             if marker is not None:
-                await thread.run(_mark, marker, upload_path)
+                await thread.run(mark, marker, upload_path)
     finally:
         thread.stop()
 
 
 def _read_all(upload_path: Path, marker: Path | None) -> list[Feed]:
     """Read all feeds that can be read; none if that was done before."""
-    if marker is not None and marker.exists() and marker.read_text("utf-8", "replace") == str(upload_path):
+    if is_marked(marker, upload_path):
         return []
     feeds: list[Feed] = []
     for path in sorted((upload_path / FOLDER).glob("*.xml"))[:MAX_FILES]:
@@ -73,12 +73,3 @@ def _read(upload_path: Path, path: Path) -> list[Feed]:
     if len(document) > MAX_DOCUMENT:
         raise BadVideo("it is too large")
     return read_feeds(document)
-
-
-def _mark(marker: Path, upload_path: Path) -> None:
-    aside = marker.with_name(f"{marker.name}.new")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(str(upload_path))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, marker)

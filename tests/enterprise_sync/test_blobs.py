@@ -4,6 +4,7 @@ import errno
 import os
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel
@@ -14,7 +15,7 @@ from taky_twisted.enterprise_sync.contents import Incoming
 from taky_twisted.enterprise_sync.errors import NoRoom, NoSuchFile, Overloaded
 from taky_twisted.interfaces import StoreError
 from tests.fakes import LogLines
-from tests.threaded_clock import ThreadedClock
+from tests.threaded_clock import PATIENCE, ThreadedClock
 
 HASH = sha256(b"data").hexdigest()
 
@@ -136,6 +137,20 @@ class BlobsTests(SynchronousTestCase):
         self.assertFalse(self.blobs.has(HASH, 4))
         self.clock.wait(self.blobs.write(lambda: None))
         self.assertFalse((self.folder / HASH[:2] / HASH).exists())
+
+    def test_forgotten_meanwhile(self) -> None:
+        """A content that is deleted while somebody asks for it is just not there; no operator need look after it."""
+        self.keep()
+        log = LogLines(self)
+        go_on = Event()
+        self.blobs.aside(go_on.wait, PATIENCE)
+        reading = self.blobs.read(HASH, 4)
+        self.blobs.forget(HASH)
+        self.clock.wait(self.blobs.write(lambda: None))
+        go_on.set()
+        with self.assertRaises(NoSuchFile):
+            self.clock.wait(reading)
+        self.assertEqual(log(LogLevel.warn), [])
 
     def adopt(self, path: Path, digest: str = HASH) -> None:
         self.clock.wait(Deferred.fromCoroutine(self.blobs.adopt(path, digest, 4)))

@@ -118,16 +118,44 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(self.kept()[0].tool, "private")
 
     def test_change_anonymous(self) -> None:
-        """An anonymous file is changed from where it was uploaded; after a restart from anywhere, but anonymously."""
+        """An anonymous file is changed from where it was uploaded; by nobody after a restart, or if it was taky's."""
         self.stored.add(NOBODY)
-        for caller, tool in ((Caller(address="192.0.2.2"), "a"), (ALICE, "b")):
-            self.change(caller, tool=tool)
+        for caller in (Caller(address="192.0.2.2"), Caller(), ALICE):
+            self.change(caller, tool="private")
             self.assertEqual(self.kept()[0].tool, "public")
         self.change(NOBODY, tool="c")
         self.assertEqual(self.kept()[0].tool, "c")
         self.files._addresses.clear()
-        self.change(Caller(address="192.0.2.2"), tool="d")
-        self.assertEqual(self.kept()[0].tool, "d")
+        self.change(NOBODY, tool="d")
+        self.files.insert(Words(name="taky's"), HASH, 4, Caller(), EPOCH)
+        for caller in (NOBODY, Caller(address="")):
+            self.change(caller, tool="d")
+        self.assertEqual([record.tool for record in self.kept()], ["c", "public"])
+
+    def test_local_process(self) -> None:
+        """What came over a unix socket, where nobody has an address, is changed from there."""
+        local = Caller(address="")
+        self.stored.add(local)
+        self.change(local, tool="private")
+        self.assertEqual(self.kept()[0].tool, "private")
+
+    def test_repeated_anonymous(self) -> None:
+        """Who is anonymous repeats an upload of its own; with somebody else's words it is an upload of its own, too."""
+        first = self.stored.add(NOBODY, creator_uid="A")
+        second = self.stored.add(Caller(address="192.0.2.2"), creator_uid="A", tool="private", expiration=EPOCH)
+        self.stored.add(NOBODY, creator_uid="A", tool="private")
+        self.assertEqual(self.kept(), [replace(first, tool="private"), second])
+
+    def test_expiration_anonymous(self) -> None:
+        """Who is anonymous says when a file goes only with its first upload: what is there it cannot end."""
+        first = self.stored.add(NOBODY, expiration=EPOCH + 9)
+        self.change(NOBODY, expiration=EPOCH)
+        self.stored.add(NOBODY, expiration=EPOCH)
+        self.assertEqual(self.kept(), [first])
+        self.stored.add(ALICE)
+        self.change(ALICE, expiration=EPOCH + 1)
+        self.stored.add(ALICE, expiration=EPOCH + 2)
+        self.assertEqual([record.expiration for record in self.kept()], [EPOCH + 9, EPOCH + 2])
 
     def delete(self, caller: Caller, digest: str = HASH) -> int:
         return self.stored.run(self.files.delete(caller, lambda file: file.hash == digest))
@@ -152,6 +180,13 @@ class FilesTests(SynchronousTestCase):
         with self.assertRaises(NotYours):
             self.delete(NOBODY)
         self.assertEqual(self.delete(replace(BOB, admin=True)), 2)
+
+    def test_delete_several(self) -> None:
+        """Of several files those go that are the caller's; the others stay, and are not counted."""
+        self.stored.add(ALICE)
+        self.stored.add(BOB, name="b")
+        self.assertEqual(self.stored.run(self.files.delete(ALICE, lambda file: True)), 1)
+        self.assertEqual([record.submitter for record in self.kept()], ["bob"])
 
     def test_delete_unseen(self) -> None:
         """Somebody else's file in a group that one does not hear is not there."""

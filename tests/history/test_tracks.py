@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,15 @@ class ReadingTests(SynchronousTestCase):
             f"<kml><MultiTrack><Track><when>{WHEN}</when><coord>1 2 3</coord></Track></MultiTrack></kml>",
         ):
             self.assertEqual(read_tracks(spelled.encode(), NOW), [TrackPoint(NOW, "2", "1", "3")])
+
+    def test_long_namespace(self) -> None:
+        """The work that a document makes grows with its size: a name of a namespace is not spelled per element."""
+        inside = document(track((WHEN, "1 2 3"))).replace(b"<Document>", b"<Document>" + b"<a/>" * 50_000)
+        whole = inside.replace(b"<kml", b'<kml xmlns:long="http://' + b"x" * 1_000_000 + b'"', 1)
+        whole = whole.replace(b"<a/>", b"<long:a/>")
+        began = process_time()
+        self.assertEqual(len(read_tracks(whole, NOW)), 1)
+        self.assertLess(process_time() - began, 5)
 
     def test_others(self) -> None:
         """Anything else is passed over: lines, angles, other data, comments, names."""

@@ -14,6 +14,7 @@ from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.enterprise_sync.service import EnterpriseSync
 from taky_twisted.identity.principal import Principal
 from taky_twisted.marti.files import FilesArea
+from taky_twisted.marti.site import ServerInfo
 from taky_twisted.marti.sync import SyncArea
 from taky_twisted.marti.sync_metadata import SyncMetadataArea
 from taky_twisted.routing.contacts import Contacts
@@ -56,10 +57,11 @@ class FileServer:
         """Start on what is there."""
         self.sync = EnterpriseSync(self.clock, self.store, self.upload_path, self.limits)
         self.contacts = Contacts(self.clock, self.store, 10, 10, lambda event, groups: None)
+        info = ServerInfo(node_id=NODE_ID)
         self.asking = Asking(
-            SyncArea(self.sync),
-            SyncMetadataArea(self.sync),
-            FilesArea(self.sync, self.contacts),
+            SyncArea(self.clock, self.sync),
+            SyncMetadataArea(self.clock, self.sync, info),
+            FilesArea(self.clock, self.sync, self.contacts, info),
             clock=self.clock,
             anonymous=self.anonymous,
             limits=self.limits,

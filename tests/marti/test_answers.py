@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.history.documents import IN_MEMORY_BYTES, Build
 from taky_twisted.history.records import HistoryBusy, HistoryError, Past
+from taky_twisted.marti import answers
 from taky_twisted.marti.replies import Reply
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import route
@@ -85,6 +86,27 @@ class AnswersTests(SynchronousTestCase):
         self.server.clock.wait(self.server.answers._thread.run(lambda: None))
         self.server.clock.wait(self.server.answers._thread.run(lambda: None))
         self.assertEqual(self.open_files(), before)
+
+    def test_nobody_reads(self) -> None:
+        """Answers that nobody reads do not fill the disk: from some amount on only short ones are given."""
+        self.patch(answers, "MAX_SENDING_BYTES", 10 * IN_MEMORY_BYTES)
+        connections = []
+        for _ in range(2):
+            connection = self.server.connect()
+            connection.channel.pauseProducing()
+            connection.send(spell("GET", f"/document?size={4 * IN_MEMORY_BYTES}"))
+            while not connection.transport.value():
+                self.server.clock.run_one()
+            connections.append(connection)
+        before = self.open_files()
+        answer = self.server("GET", f"/document?size={4 * IN_MEMORY_BYTES}")
+        self.assertEqual(answer.status, 503)
+        self.assertIn("too many", answer.json["message"])
+        self.assertEqual(self.open_files(), before)
+        self.assertEqual(self.server("GET", "/document?size=1000").status, 200)
+        connections[0].lose()
+        self.assertEqual(self.server("GET", f"/document?size={4 * IN_MEMORY_BYTES}").status, 200)
+        connections[1].lose()
 
     def test_troubles(self) -> None:
         """What history cannot do is told with 503, and an operator reads why if it is his to mend."""

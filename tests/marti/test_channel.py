@@ -7,7 +7,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from taky_twisted.config.limits import Limits
-from taky_twisted.marti.channel import LINGER_SECONDS, MIN_BODY_BYTES
+from taky_twisted.marti import connections
+from taky_twisted.marti.channel import LINGER_SECONDS, MIN_BODY_BYTES, SMALL_BYTES
 from taky_twisted.marti.replies import Reply, text
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import route
@@ -15,6 +16,7 @@ from tests.marti.asking import Connection, parsed, spell
 from tests.marti.test_request import RequestTestCase, Sink
 from tests.marti.test_site import TLSTestCase
 from tests.marti.tls_connection import TLSConnection
+from tests.pki import ClientTLS
 
 LIMITS = Limits()
 HEADERS, IDLE, STALL = LIMITS.http_header_seconds, LIMITS.http_idle_seconds, LIMITS.http_stall_seconds
@@ -55,6 +57,16 @@ class Area:
     def quick(self, request: MartiRequest) -> Reply:
         """Answer at once."""
         return text("quick")
+
+    @route("/Marti/long")
+    def long(self, request: MartiRequest) -> Reply:
+        """Answer with a long text."""
+        return text("x" * request.arguments.count("length", SMALL_BYTES + 1))
+
+    @route("/Marti/take", "POST", body=2 * SMALL_BYTES)
+    def take(self, request: MartiRequest) -> Reply:
+        """Take a long body in memory."""
+        return text(str(len(request.data)))
 
     @route("/Marti/waits")
     async def waits(self, request: MartiRequest) -> Reply:
@@ -271,6 +283,39 @@ class OutflowTests(ChannelTestCase):
             self.log(), ["198.51.100.7:40000 at HTTP closed: no byte of an answer could be sent for 60 seconds"]
         )
 
+    def test_many_do_not_read(self) -> None:
+        """Long answers that nobody reads do not fill the memory: from some amount on only short ones are given."""
+        self.patch(connections, "MAX_UNREAD_BYTES", 2 * SMALL_BYTES + 2)
+        waiting = [self.connect() for _ in range(3)]
+        for connection in waiting:
+            connection.channel.pauseProducing()
+            connection.send(spell("GET", "/Marti/long"))
+        self.assertEqual([connection.answer().status for connection in waiting], [200, 200, 503])
+        self.assertEqual(self.ask("GET", f"/Marti/long?length={SMALL_BYTES}").status, 200)
+        waiting[0].channel.resumeProducing()
+        for _ in range(3):
+            self.assertEqual(self.ask("GET", "/Marti/long").status, 200)
+        waiting[1].lose()
+        again = [self.connect() for _ in range(2)]
+        for connection in again:
+            connection.channel.pauseProducing()
+            connection.send(spell("GET", "/Marti/long"))
+        self.assertEqual([connection.answer().status for connection in again], [200, 200])
+
+    def test_many_bodies(self) -> None:
+        """Bodies in memory count as well while they come, and until they are answered."""
+        self.patch(connections, "MAX_UNREAD_BYTES", 3 * SMALL_BYTES)
+        whole = spell("POST", "/Marti/take", b"x" * (SMALL_BYTES + 9))
+        waiting = [self.connect() for _ in range(3)]
+        for connection in waiting:
+            connection.send(whole[:-1])
+        self.assertEqual(waiting[2].answer().status, 503)
+        for connection in waiting[:2]:
+            connection.send(whole[-1:])
+            self.assertEqual(connection.answer().body, b"%d" % (SMALL_BYTES + 9))
+        waiting[2].lose()
+        self.assertEqual(self.ask.connections._unread, 0)
+
     def test_reads_on(self) -> None:
         """One that has taken all in time may go on."""
         connection = self.connect()
@@ -299,6 +344,92 @@ class OutflowTests(ChannelTestCase):
             connection.lose()
 
 
+class BackPressureTests(ChannelTestCase):
+    """Clients that ask for more than they read."""
+
+    def full(self) -> Connection:
+        """Have an answer under way to a client that has stopped reading."""
+        self.own.waiting = Deferred()
+        connection = self.connect()
+        connection.send(spell("GET", "/Marti/waits"))
+        connection.channel.pauseProducing()
+        return connection
+
+    def test_not_read(self) -> None:
+        """What a client asks next is answered when it has read what it was owed; so answers do not pile up here."""
+        connection = self.full()
+        connection.send(spell("GET", "/Marti/quick") * 2)
+        self.own.waiting.callback(text("done"))
+        self.assertEqual(connection.answer().body, b"done")
+        self.assertEqual(connection.transport.value(), b"")
+        connection.channel.resumeProducing()
+        self.assertEqual(connection.transport.value().count(b"HTTP/1.1 200 OK"), 2)
+        self.clock.advance(IDLE)
+        self.assertEqual(connection.closed, "closed")
+
+    def test_full_again(self) -> None:
+        """It is served one answer at a time if it reads no faster."""
+        connection = self.full()
+        connection.send(spell("GET", "/Marti/quick") * 2)
+        self.own.waiting.callback(text("done"))
+        write = connection.transport.write
+
+        def full(data: bytes) -> None:
+            write(data)
+            connection.channel.pauseProducing()
+
+        connection.transport.write = full  # type: ignore[method-assign]
+        for body in (b"done", b"quick", b"quick"):
+            self.assertEqual(connection.answer().body, body)
+            self.assertEqual(connection.transport.value(), b"")
+            connection.channel.resumeProducing()
+
+    def test_sends_on(self) -> None:
+        """Whoever goes on sending without reading is not read from any more until its answer is out."""
+        connection = self.full()
+        for _ in range(20):
+            connection.send(b"x" * 1000)
+        self.assertEqual(connection.transport.producerState, "paused")
+        connection.channel.resumeProducing()
+        self.assertEqual(connection.transport.producerState, "paused", "the handler is not done yet")
+        self.own.waiting.callback(text("done"))
+        self.assertEqual(connection.transport.producerState, "producing")
+
+    def test_end(self) -> None:
+        """While its last answer waits for the client, it is cut off if it reads nothing, and when the server stops."""
+        for stops in (False, True):
+            connection = self.full()
+            self.own.waiting.callback(text("done"))
+            if stops:
+                connection.channel.close_when_done()
+                self.assertIsNone(connection.closed)
+                connection.channel.resumeProducing()
+                self.assertEqual(connection.closed, "closed")
+            else:
+                self.pass_time(STALL)
+                self.assertEqual(connection.closed, "aborted")
+            connection.lose()
+
+    def test_last(self) -> None:
+        """A client that wants to close is closed as soon as it has read its answer."""
+        self.own.waiting = Deferred()
+        connection = self.connect()
+        connection.send(self.head("GET", "/Marti/waits", "Connection: close"))
+        connection.channel.pauseProducing()
+        self.own.waiting.callback(text("done"))
+        self.assertEqual(connection.closed, "closed")
+
+    def test_producer(self) -> None:
+        """Who wants to send more in pieces learns at once that there is no room."""
+        connection = self.full()
+        producer = StringTransport()
+        connection.channel.registerProducer(producer, True)
+        self.assertEqual(producer.producerState, "paused")
+        connection.channel.resumeProducing()
+        self.assertEqual(producer.producerState, "producing")
+        connection.channel.unregisterProducer()
+
+
 class MalformedTests(ChannelTestCase):
     """What is no HTTP."""
 
@@ -313,6 +444,8 @@ class MalformedTests(ChannelTestCase):
             b"GET /Marti/quick HTTP/1.1\r\nno colon\r\nHost: h\r\n\r\n",
             b"GET /Marti/quick HTTP/1.1\r\na b: c\r\n\r\n",
             b"GET /Marti/quick HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"PUT /Marti/upload HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+            b"PUT /Marti/upload HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\nHost: h\r\n\r\n",
             b"PUT /Marti/upload HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
             b"PUT /Marti/upload HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"PUT /Marti/upload HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -435,6 +568,18 @@ class HandshakeTests(TLSTestCase):
         self.clock.advance(0.1)
         self.assertTrue(connection.closed)
         self.assertEqual((len(self.connections), self.log()), (0, []))
+
+    def test_doctor(self) -> None:
+        """The doctor knows who was refused, by name; and who left without a word, if it called us by a wrong one."""
+        self.connect(self.pki.expired)
+        failures = self.connections.failures
+        (attempt,) = failures
+        self.assertEqual((attempt.door, attempt.subject), (self.site.door, "EXPIRED-4"))
+        tls = self.connect(None).channel.transport.factory.creator
+        for calls, told in ((b"localhost", 1), (b"tak.example", 2)):
+            TLSConnection(self.site, tls, ClientTLS(self.pki.ca, self.pki.client, calls=calls)).lose()
+            self.assertEqual(failures.total, told)
+        self.assertIn("called us tak.example, which is not in it", list(failures)[-1].reason)
 
     def test_no_goodbye(self) -> None:
         """A client that never says goodbye in TLS is cut off after a moment."""

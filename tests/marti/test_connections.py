@@ -10,7 +10,7 @@ from taky_twisted.marti.errors import TooMany
 from taky_twisted.marti.replies import Reply, text
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import route
-from tests.fakes import LogLines
+from tests.fakes import LogLines, principal
 from tests.marti.asking import Asking, Connection, spell
 
 LOCAL = UNIXAddress("/run/taky")
@@ -77,6 +77,29 @@ class CountTests(SynchronousTestCase):
         for who in ("A", "B"):
             connections.end_upload(who)
         self.assertEqual(connections._uploads, {})
+
+
+class NamedTests(SynchronousTestCase):
+    def test_close_named(self) -> None:
+        """Everybody with a name is cut off; others, and those without one, are not."""
+        ask = Asking()
+        alice, nobody = Connection(ask.door), Connection(ask.door)
+        alice.channel.principal = principal("alice")
+        self.assertEqual(ask.connections.close_named(" alice", "banned"), 1)
+        self.assertEqual((alice.transport.disconnected, nobody.transport.disconnected), (True, False))
+        nobody.lose()
+
+    def test_close_account(self) -> None:
+        """Everybody who has shown an account's password is cut off, with one and with the other way of asking."""
+        ask = Asking()
+        connections = [Connection(ask.door) for _ in range(4)]
+        for connection, account in zip(connections, ("Alice", "ALICE", "bob", None), strict=True):
+            connection.channel.account = account
+        ask.connections.close_account("alice", "disabled")
+        self.assertEqual([each.transport.disconnected for each in connections], [True, True, False, False])
+        self.assertEqual(ask.connections.close_named("bob", "banned"), 1)
+        for each in connections[2:]:
+            each.lose()
 
 
 class StopTests(SynchronousTestCase):

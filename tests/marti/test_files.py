@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
+from taky_twisted.enterprise_sync.files import Caller, Words
+from taky_twisted.marti.long_lists import PIECE
 from taky_twisted.routing.records import KnownContact
 from tests.fakes import principal
+from tests.marti.asking import spell
 from tests.marti.file_server import FileServer
 from tests.threaded_clock import EPOCH
 
@@ -68,6 +72,25 @@ class FilesTests(SynchronousTestCase):
             self.assertEqual((answer["type"], answer["data"]), ("Count", count))
         self.assertEqual(self.ask("GET", f"{FILES}/metadata?page=x").status, 400)
 
+    def test_many(self) -> None:
+        """A long list of any kind comes whole, while the server goes on with other work."""
+        self.ask.upload(DATA)
+        for number in range(2 * PIECE):
+            words = Words(name=str(number), keywords=("missionpackage",))
+            self.ask.sync.files.insert(words, HASH, len(DATA), Caller(), EPOCH)
+        for path, entries in (
+            ("/Marti/sync/search", "results"),
+            ("/Marti/api/sync/search", "data"),
+            (f"{FILES}/metadata", "data"),
+        ):
+            connection = self.ask.connect()
+            connection.send(spell("GET", path))
+            self.ask.clock.run_one()
+            self.assertEqual(connection.transport.value(), b"", path)
+            self.ask.clock.advance(0)
+            self.assertEqual(len(connection.answer().json[entries]), 2 * PIECE + 1)
+            connection.lose()
+
     def test_content(self) -> None:
         """A content is downloaded under its name; HEAD says how large it is."""
         self.ask.upload(DATA, "filename=a%22%C3%A4.zip")
@@ -88,6 +111,12 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(self.ask("GET", f"{FILES}/{HASH}").status, 404)
         self.ask.incoming()
         self.assertEqual(self.ask.contents(), set())
+
+    def test_delete_as_administrator(self) -> None:
+        """An administrator deletes what is anybody's."""
+        self.ask.upload(DATA, who=ALICE)
+        self.assertEqual(self.ask("DELETE", f"{FILES}/{HASH}", who=replace(BOB, admin=True)).status, 200)
+        self.assertEqual(self.ask("GET", f"{FILES}/{HASH}").status, 404)
 
     def test_change(self) -> None:
         """The owner changes keywords and expiration, each alone; who uploaded it stays true."""

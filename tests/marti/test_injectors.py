@@ -5,8 +5,10 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
+from taky_twisted.identity.failures import Failures
 from taky_twisted.identity.principal import Principal
 from taky_twisted.marti import injectors
+from taky_twisted.routing.pins import Pins
 from tests.fakes import SERVER_ID, MemorySink, principal
 from tests.marti.asking import Answer, Asking
 from tests.marti.history_server import HistoryServer
@@ -65,6 +67,20 @@ class InjectorsTests(SynchronousTestCase):
         self.assertEqual(self.heard(), ["O"])
         self.post(marker("P"), principal("alice", ["red"], ["red"]))  # he has switched groups since
         self.assertEqual(self.heard(), [])
+
+    def test_pins(self) -> None:
+        """Where uids are pinned nobody says over HTTP that he is somebody else, and everybody may say who he is."""
+        self.router.pins = Pins(self.router.contacts, Failures(self.ask.clock))
+        self.listener.publish(event(sa("B", "BRAVO", now=self.ask.clock.seconds())))
+        sink = MemorySink()
+        other = self.router.subscribe(ALICE, sink, "test")
+        self.addCleanup(other.close, clean=True)
+        sink.events.clear()
+        for who, heard in ((ALICE, 0), (None, 0), (BOB, 1)):
+            self.post(sa("B", "BRAVO", now=self.ask.clock.seconds()), who)
+            self.assertEqual(len(sink.events), heard)
+        self.post(marker("M"), ALICE)
+        self.assertEqual(self.heard()[-1:], ["M"])
 
     def test_destinations(self) -> None:
         """So do messages to somebody."""

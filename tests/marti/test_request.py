@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from taky_twisted.marti.arguments import Arguments
 from taky_twisted.marti.channel import LINGER_SECONDS
 from taky_twisted.marti.errors import BadRequest, NoSuchThing
 from taky_twisted.marti.replies import EMPTY, Reply, as_json, text
-from taky_twisted.marti.request import FORM_BYTES, MartiRequest, local_host, normal_path
+from taky_twisted.marti.request import FORM_BYTES, InMemory, MartiRequest, local_host, normal_path
 from taky_twisted.marti.routes import Access, route
 from tests.fakes import LogLines, principal
 from tests.marti.asking import Asking, Connection, spell
@@ -71,6 +72,11 @@ class Area:
     def small(self, request: MartiRequest) -> Reply:
         """Take a small body."""
         return text(request.data.decode("latin-1") + "|" + request.content_type)
+
+    @route("/Marti/change", "GET", "DELETE")
+    def change(self, request: MartiRequest) -> Reply:
+        """Change something."""
+        return EMPTY
 
     @route("/Marti/form", "POST")
     def form(self, request: MartiRequest) -> Reply:
@@ -202,6 +208,23 @@ class RefusalTests(RequestTestCase):
             connection.send(f"{size:x}\r\n".encode() + b"x" * size + b"\r\n0\r\n\r\n")
             self.assertEqual(connection.answer().status, status)
 
+    def test_doctor(self) -> None:
+        """Operators are told of refused uploads and of who may not come in; that there is nothing is nobody's fault."""
+        failures = self.ask.connections.failures
+        for method, path, length, reason in (
+            ("GET", "/Marti/none", 0, None),
+            ("PUT", "/Marti/small", 5, None),
+            ("POST", "/Marti/admin", 5, "a request was refused (403): only administrators may do this"),
+            ("PUT", "/Marti/upload", 10**9, "an upload was refused (413): the body is too large"),
+        ):
+            before = failures.total
+            self.connect(principal("alice")).send(self.head(method, path, f"Content-Length: {length}"))
+            self.assertEqual(failures.total - before, 0 if reason is None else 1, path)
+            if reason is not None:
+                attempt = list(failures)[-1]
+                self.assertIn(reason, attempt.reason)
+                self.assertEqual((attempt.address, attempt.subject), ("198.51.100.7", "alice"))
+
     def test_row16_chunked(self) -> None:
         """An upload that never says how large it is is cut at the limit, and forgotten."""
         connection = self.connect()
@@ -233,6 +256,16 @@ class BodyTests(RequestTestCase):
             answer = self.ask("POST", "/Marti/small", b"12345", {"Content-Type": header})
             self.assertEqual(answer.body, f"12345|{kind}".encode())
         self.assertEqual(self.ask("POST", "/Marti/small").body, b"|")
+
+    def test_tiny_pieces(self) -> None:
+        """A body that comes in tiny pieces takes no more memory than any other."""
+        body, size = InMemory(), 1 << 18
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(size // 2):
+            body.write((number % 65536).to_bytes(2, "big"))
+        self.assertLess(tracemalloc.get_traced_memory()[0], 2 * size)
+        self.assertEqual(len(body.data), size)
 
     def test_form(self) -> None:
         """The fields of a form join the parameters; another body is no form."""
@@ -332,7 +365,9 @@ class UploadsTests(RequestTestCase):
         alpha, bravo = principal("ALPHA-1"), principal("BRAVO-2")
         first, second = self.begin(alpha), self.begin(alpha)
         self.assertEqual((first.transport.value(), second.transport.value()), (b"", b""))
-        status, message = self.wrong(self.begin(alpha))
+        refused = self.begin(alpha)
+        self.assertTrue(refused.transport.value().startswith(b"HTTP/1.1 429 Too Many Requests\r\n"))
+        status, message = self.wrong(refused)
         self.assertEqual((status, message), (429, "2 of your uploads are running already; wait for one to end"))
         self.assertEqual(self.begin(bravo).transport.value(), b"")
         self.assertEqual(self.begin().transport.value(), b"")
@@ -424,6 +459,46 @@ class TargetTests(RequestTestCase):
             self.assertIn("message", json.loads(answer.body))
         self.assertEqual(self.log(LogLevel.error, LogLevel.critical), [])
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class PageTests(RequestTestCase):
+    """What web pages have browsers do, which show a certificate for any page."""
+
+    def statuses(self, *lines: str) -> list[int]:
+        """Ask for what changes something, in three ways, and for what does not."""
+        found = []
+        for method, path in (("POST", "small"), ("PUT", "upload"), ("GET", "change"), ("GET", "echo")):
+            connection = self.connect(principal("ALPHA-1"))
+            connection.send(self.head(method, f"/Marti/{path}", "Content-Length: 0", *lines))
+            found.append(connection.answer().status)
+            connection.lose()
+        return found
+
+    def test_other_sites(self) -> None:
+        """A page of another site changes nothing here."""
+        for line in ("Origin: https://evil.example", "Origin: null", "Origin: ", "Sec-Fetch-Site: cross-site"):
+            self.assertEqual(self.statuses(line), [403, 403, 403, 200], line)
+        self.assertEqual(len(self.area.requests), 4, "no upload has begun")
+
+    def test_own_pages(self) -> None:
+        """Our own pages, and clients that are no browsers, do what they like."""
+        self.ask.info.public_url = "https://tak.example"
+        for lines in ((), ("Origin: https://h", "Sec-Fetch-Site: same-origin"), ("Origin: https://tak.example",)):
+            self.assertEqual(self.statuses(*lines), [200, 200, 200, 200], lines)
+
+
+class HeaderTests(RequestTestCase):
+    """Headers that are no text."""
+
+    def test_any_bytes(self) -> None:
+        """A header may hold any bytes: what is not UTF-8 is read as Latin-1, as HTTP once had it."""
+        for said, read in ((b"a/\xe4", "a/ä"), ("a/ä".encode(), "a/ä"), (b"\xff\xfe", "ÿþ")):
+            connection = self.connect()
+            connection.send(b"POST /Marti/small HTTP/1.1\r\nContent-Length: 0\r\nContent-Type: " + said + b"\r\n\r\n")
+            self.assertEqual(connection.answer().body.decode(), f"|{read}")
+        connection = self.connect()
+        connection.send(b"GET /Marti/echo HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n")
+        self.assertEqual(connection.answer().json["base"], "http://192.0.2.10:8080")
 
 
 class HostTests(RequestTestCase):

@@ -65,7 +65,7 @@ class TableTests(SynchronousTestCase):
         """A route whose receiver does not exist is found at start."""
 
         class Wrong:
-            @route("/Marti/upload", "POST", body="recieve")
+            @route("/Marti/upload", "POST", body="no_such_method")
             def upload(self, request: MartiRequest) -> Reply:
                 return EMPTY
 

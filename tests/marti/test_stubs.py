@@ -42,11 +42,6 @@ class StubsAreaTests(SynchronousTestCase):
         answer = self.ask("GET", "/Marti/api/repeater/list")
         self.assertEqual(answer.json, {"version": "1.0.0", "type": "Repeatable", "data": []})
 
-    def test_profile(self) -> None:
-        """ATAK asks for settings on each connection and takes 204 for none; anything else alarms its user."""
-        answer = self.ask("GET", "/Marti/api/device/profile/connection?syncSecago=10&clientUid=A")
-        self.assertEqual((answer.status, answer.body), (204, b""))
-
     def test_error_log(self) -> None:
         """A client's log is taken, and the operator told of it once per client, in one line whatever it claims."""
         for _ in range(3):

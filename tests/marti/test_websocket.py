@@ -247,7 +247,7 @@ class RoutingTests(WebSocketTestCase):
 
     def test_very_large(self) -> None:
         """What is too large for most clients of WebSockets is offered as a file, at the address that they used."""
-        self.site.router.offers.base_url = lambda subscription: f"http://{subscription.reached.host}:8080"
+        self.site.router.offers.base_url = lambda to: f"http://{to.reached.host}:8080" if to.reached else None
         web = self.connect()
         big = decode(xml("VERY-LARGE", detail=f"<remarks>{'x' * MAX_EVENT_BYTES}</remarks>"))
         self.site.router.route(big, self.site.router.subscribe(ANONYMOUS, MemorySink(), "peer"))

@@ -34,7 +34,12 @@ def main(arguments: Sequence[str] | None = None, run: Callable[[ServerOptions], 
     Raises:
         SystemExit: with one line for the operator if the command line or what it leads to cannot be used.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "-d" in given:
+        given.remove("-d")
+        print(
+            "taky: -d is taken and does nothing, there is no debugger to attach to; -l debug logs more", file=sys.stderr
+        )
     options = ForegroundOptions()
     # No pid file: nothing here goes to the background, and one left in the working directory stops the next start.
     options.parseOptions(["--nodaemon", "--pidfile=", service_maker.tapname, *given])

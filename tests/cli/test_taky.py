@@ -53,6 +53,15 @@ class MainTests(SynchronousTestCase):
         self.assertIn("--cot-endpoint=", text)
         self.assertNotIn("--rundir", text)
 
+    def test_takys_debugger(self) -> None:
+        """The ``-d`` of taky is taken, with a note that it does nothing."""
+        ran: list[ServerOptions] = []
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            main(["-d", "--cot-endpoint=tcp:0:interface=127.0.0.1", "--data-dir=here"], ran.append)
+        self.assertEqual(len(ran), 1)
+        self.assertIn("-d is taken and does nothing", said.getvalue())
+
     def test_in_the_foreground(self) -> None:
         """The server stays in the foreground, writes no pid file, and gets the options as given."""
         ran: list[ServerOptions] = []

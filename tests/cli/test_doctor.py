@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from typing import Any
+
+from taky_twisted.cli import checks, doctor
+from taky_twisted.cli.checks import Finding
+from taky_twisted.cli.commands import CommandError
+from taky_twisted.cli.doctor import lines
+from taky_twisted.cli.running import NotRunning, RunningServer
+from tests.cli.answering import AnsweringTestCase
+
+NOW = time.time()
+STATUS = {
+    "ok": True,
+    "version": "1.2",
+    "num_clients": 3,
+    "doors": [
+        {"what": "CoT", "name": "ssl:8089", "host": "0.0.0.0", "port": 8089, "tls": True},
+        {"what": "CoT", "name": "unix:/a", "host": None, "port": None, "tls": False},
+    ],
+}
+
+
+def attempt(**more: Any) -> dict[str, Any]:
+    """Spell a failed attempt as the server does."""
+    return {
+        "address": "10.0.0.1",
+        "door": "ssl:8089",
+        "subject": "ALPHA-1",
+        "reason": "its certificate is bad",
+        "advice": "make another",
+        "first": NOW - 60,
+        "last": NOW,
+        "count": 1,
+        **more,
+    }
+
+
+class LinesTests(AnsweringTestCase):
+    def test_lines(self) -> None:
+        """An operator reads when, who, where, how often, why, and what to do."""
+        first, *rest = lines(attempt(count=3))
+        self.assertRegex(
+            first, r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  10\.0\.0\.1  at ssl:8089  as ALPHA-1  3 times since \d\d:"
+        )
+        self.assertEqual(rest, ["        its certificate is bad", "        -> make another"])
+
+    def test_little(self) -> None:
+        """Where there is nothing to say, nothing is."""
+        first, *rest = lines(attempt(address="", subject="", advice=""))
+        self.assertTrue(first.endswith("  a local process  at ssl:8089"), first)
+        self.assertEqual(rest, ["        its certificate is bad"])
+
+    def test_strangers(self) -> None:
+        """What strangers wrote cannot forge a line."""
+        self.assertIn(r"        x\ny", lines(attempt(reason="x\ny")))
+
+
+class VerbTests(AnsweringTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.findings = [Finding("ok", "all is well"), Finding("warning", "a warning", "do something")]
+        self.patch(checks.Checks, "all", lambda _: iter(self.findings))
+        self.answers: list[list[dict[str, Any]]] = []
+        self.patch(RunningServer, "stream", self.stream)
+
+    def stream(self, do: str, more: dict[str, Any], live: bool = False) -> Any:
+        self.requests.append(json.dumps([do, more, live]).encode())
+        if not self.answers:
+            raise NotRunning("no server answers")
+        answers = self.answers.pop(0)
+        for answer in answers:
+            if answer.get("ok") is not True:
+                raise CommandError(answer["error"])
+            yield answer
+
+    def test_once(self) -> None:
+        """The site, the server's doors and the failures up to now are shown; a warning is no problem."""
+        self.answers = [[STATUS], [{"ok": True, "attempt": attempt(), "more": True}, {"ok": True}]]
+        said = self.takyctl("doctor", "--once")
+        for words in (
+            "ok      all is well\nWARNING a warning\n        -> do something\n",
+            "ok      the server runs (version 1.2), 3 clients are connected",
+            "CoT door ssl:8089 is open on 0.0.0.0 port 8089 (TLS)",
+            "CoT door unix:/a is open on a unix socket (no TLS)",
+            "Who could not connect lately:\n20",
+            "        -> make another\n",
+        ):
+            self.assertIn(words, said)
+        self.assertEqual(self.requests, [b'["status", {}, false]', b'["doctor", {"follow": false}, false]'])
+
+    def test_follow(self) -> None:
+        """On a terminal, or if asked, it goes on; our own look at the port is left out, what comes later is not."""
+        silence = attempt(reason=doctor._SILENCE, last=time.time() + 60, advice="")
+        began = {"ok": True, "more": True}
+        self.answers = [
+            [STATUS],
+            [{**began, "attempt": silence}, began, {**began, "attempt": {**silence, "address": "10.0.0.9"}}],
+        ]
+        said = self.takyctl("doctor", "--follow")
+        self.assertIn("nobody, so far; whoever is refused is shown here", said)
+        self.assertEqual((said.count(doctor._SILENCE), said.count("10.0.0.9")), (1, 1))
+        self.answers = [[STATUS], [{"ok": True}]]
+        self.assertIn("\n  nobody\n", self.takyctl("doctor"))
+        self.assertIn(b'["doctor", {"follow": true}, true]', self.requests)
+
+    def test_problem(self) -> None:
+        """With a problem the exit status says so, after everything was shown."""
+        self.findings = [Finding("problem", "the disk is full", "make room")]
+        self.answers = [[STATUS], [{"ok": True}]]
+        with self.assertRaises(SystemExit) as caught:
+            self.run_verb("doctor", "--once")
+        self.assertEqual(caught.exception.code, 1)
+
+    def test_not_running(self) -> None:
+        """The site can be looked at while no server runs."""
+        said = self.takyctl("doctor", "--once")
+        self.assertIn("WARNING no server answers\n        -> start it: twistd -n taky", said)
+        self.assertIn("the server does not run; its log has more (takyctl logs)", said)
+
+    def test_another(self) -> None:
+        """A server that refuses is a problem."""
+        self.answers = [[{"ok": False, "error": "version 2"}], [{"ok": True}]]
+        self.assertRaises(SystemExit, self.run_verb, "doctor", "--once")
+
+    def test_json(self) -> None:
+        """Programs get one object a line, and nothing else."""
+        self.answers = [[STATUS], [{"ok": True, "attempt": attempt(), "more": True}, {"ok": True}]]
+        said = [json.loads(line) for line in self.takyctl("doctor", "--once", "--json").splitlines()]
+        self.assertEqual([*said[0]], ["finding"])
+        self.assertEqual(said[-1], {"attempt": attempt()})
+        self.assertEqual(len(self.takyctl("doctor", "--once", "-j").splitlines()), 3)
+        self.answers = [[STATUS], [{"ok": True}]]
+        self.takyctl("doctor", "--once", "-j")
+
+    def test_terminal(self) -> None:
+        """On a terminal long sentences are broken where words end."""
+
+        class Terminal:
+            def isatty(self) -> bool:
+                return True
+
+        self.patch(sys, "stdout", Terminal())
+        self.patch(shutil, "get_terminal_size", lambda: os.terminal_size((40, 20)))
+        shown = lines(attempt(advice="one two three four five six seven eight"))
+        self.assertEqual(shown[2:], ["        -> one two three four five six", "           seven eight"])

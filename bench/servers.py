@@ -55,12 +55,10 @@ class Side:
         if certificates is not None:
             keys = (("privateKey", "server.key"), ("certKey", "server.crt"), ("caCerts", "ca.crt"))
             kind, files = "ssl", "".join(f":{key}={_escaped(certificates / file)}" for key, file in keys)
-        return [
-            *(sys.executable, "-m", "taky_twisted.cli.taky", f"--data-dir={folder / 'data'}"),
-            f"--cot-endpoint={kind}:{port}:interface={HOST}{files}",
-            f"--marti-endpoint={kind}:{http_port}:interface={HOST}{files}",
-            *self.options,
-        ]
+        doors = [f"--cot-endpoint={kind}:{port}:interface={HOST}{files}"]
+        if self.checkout is None or (self.checkout / "taky_twisted" / "marti").exists():  # older ones have no HTTP
+            doors.append(f"--marti-endpoint={kind}:{http_port}:interface={HOST}{files}")
+        return [sys.executable, "-m", "taky_twisted.cli.taky", f"--data-dir={folder / 'data'}", *doors, *self.options]
 
     def environment(self) -> dict[str, str]:
         """Make the environment in which Python finds the right checkout first."""

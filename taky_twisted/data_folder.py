@@ -12,6 +12,10 @@ from pathlib import Path
 
 LOCK_NAME = "taky.lock"
 ID_NAME = "server-id"
+ADMIN_SOCKET = "taky-admin.sock"
+"""Where operators ask, in the data folder."""
+TAKY_SOCKET = "taky-mgmt.sock"
+"""The same for taky's own programs."""
 SOCKET_PATH_BYTES = 107
 """The longest path of a unix socket on Linux (``sun_path`` has 108 bytes and ends with a zero)."""
 
@@ -22,6 +26,10 @@ LOCK_WAIT_SECONDS = 0.05
 
 class DataFolderError(Exception):
     """The data folder cannot be used; the text tells the operator what to do."""
+
+
+class SocketError(DataFolderError):
+    """A unix socket cannot be used; the text tells the operator what to do."""
 
 
 class DataFolder:
@@ -113,16 +121,9 @@ class DataFolder:
         """Say where a unix socket of this server is.
 
         Raises:
-            DataFolderError: The path is too long for the system.
+            SocketError: The path is too long for the system.
         """
-        path = self.path / name
-        length = len(os.fsencode(path))
-        if length > SOCKET_PATH_BYTES:
-            raise DataFolderError(
-                f"the path of the socket {path} has {length} bytes, and the system allows {SOCKET_PATH_BYTES}. "
-                "Choose a data folder with a shorter path."
-            )
-        return path
+        return checked_socket(self.path / name)
 
     def _check_access(self) -> None:
         """Look at the folder, or at where it is going to be."""
@@ -180,3 +181,18 @@ class DataFolder:
         except OSError as error:
             raise self._unusable(error) from error
         return server_id
+
+
+def checked_socket(path: Path) -> Path:
+    """Return the path of a unix socket, if the system can have one there.
+
+    Raises:
+        SocketError: The path is too long for the system.
+    """
+    length = len(os.fsencode(path))
+    if length > SOCKET_PATH_BYTES:
+        raise SocketError(
+            f"the path of the socket {path} has {length} bytes, and the system allows {SOCKET_PATH_BYTES}. "
+            "Choose a data folder with a shorter path."
+        )
+    return path

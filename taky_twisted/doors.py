@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
 from taky_twisted.logs import Logger
@@ -26,9 +25,9 @@ class Door:
     name: str
     """As the operator wrote it, for the log; no secrets."""
     what: str
-    """What is spoken there: ``CoT``, ``monitor``."""
+    """What is spoken there: ``CoT``, ``monitor``, ``Marti``; the option ``--cot-endpoint`` has its name of it."""
     endpoint: IStreamServerEndpoint
-    factory: Factory
+    factory: IProtocolFactory
     adjust: Callable[[IListeningPort], None]
     """Done to the port as soon as it listens."""
 
@@ -68,10 +67,27 @@ class Doors(Service):
         except CannotListenError as error:
             self._close()
             where = f"{error.interface or 'any address'} port {error.port}"
-            raise DoorError(f"cannot open the UDP door on {where}: {_why(error)}") from error
+            why = _why(error, "--udp-port or --multicast")
+            raise DoorError(f"cannot open the UDP door on {where}: {why}") from error
         except DoorError:
             self._close()
             raise
+
+    def describe(self) -> list[dict[str, object]]:
+        """Say what is open and where, for operators; UDP is not among it."""
+        described: list[dict[str, object]] = []
+        for door, port in zip(self._doors, self.ports, strict=False):
+            host = port.getHost()
+            described.append(
+                {
+                    "what": door.what,
+                    "name": door.name,
+                    "host": getattr(host, "host", None),
+                    "port": getattr(host, "port", None),
+                    "tls": getattr(door.endpoint, "tls", None) is not None,
+                }
+            )
+        return described
 
     def startService(self) -> None:
         if not self.ports:
@@ -90,7 +106,8 @@ class Doors(Service):
         if failures:
             failure = failures[0]
             if failure.check(CannotListenError):
-                raise DoorError(f"cannot open {door.what} door {door.name}: {_why(failure.value)}") from failure.value
+                why = _why(failure.value, f"--{door.what.lower()}-endpoint")
+                raise DoorError(f"cannot open {door.what} door {door.name}: {why}") from failure.value
             if failure.check(OSError):
                 reason = getattr(failure.value, "strerror", None) or failure.value
                 raise DoorError(f"cannot open {door.what} door {door.name}: {reason}") from failure.value
@@ -111,11 +128,11 @@ class Doors(Service):
         return done.addCallback(lambda _: None)
 
 
-def _why(error: BaseException | None) -> str:
+def _why(error: BaseException | None, option: str) -> str:
     reason = getattr(error, "socketError", None)
     text = getattr(reason, "strerror", None) or str(reason or error)
     if text == "Address already in use":
-        return "another program listens there already; stop it, or choose another port"
+        return f"another program listens there already; stop it, or choose another port with {option} or in taky.conf"
     if text == "Permission denied":
         return "not permitted; ports below 1024 are for root, or for systemd to hand over"
     if text == "Cannot assign requested address":

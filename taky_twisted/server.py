@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -21,6 +23,11 @@ from taky_twisted.reloading import Reloading
 from taky_twisted.routing.recorder import Recorder
 from taky_twisted.routing.router import Router
 from taky_twisted.streaming.connections import Connections
+
+if TYPE_CHECKING:
+    from taky_twisted.api import Api
+    from taky_twisted.identity.accounts import Accounts
+    from taky_twisted.records import Kept
 
 PRUNE_SECONDS = 10
 """How often what is stale is forgotten."""
@@ -49,16 +56,19 @@ class Server(MultiService):
         connections: Connections,
         doors: Doors,
         reloading: Reloading,
+        api: Api | None = None,
+        more: Sequence[Service] = (),
+        accounts: Accounts | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._folder, self._store, self._recorder = folder, store, recorder
         self.router, self.connections, self.doors = router, connections, doors
-        self._reloading = reloading
+        self._reloading, self._api, self._accounts = reloading, api, accounts
         self._pruning = LoopingCall(undeterred(self.log, "forgetting what is stale", router.prune))
         self._pruning.clock = reactor
         self._signals: dict[signal.Signals, Any] = {}
-        for service in (connections, doors, reloading):
+        for service in (connections, doors, reloading, *([api] if api is not None else []), *more):
             service.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
@@ -72,7 +82,7 @@ class Server(MultiService):
             self._folder.open()
             self.router.flow_tag += self._folder.server_id()
             failures: list[Failure] = []
-            self._store.open().addCallback(self.router.restore).addErrback(failures.append)
+            self._store.open().addCallback(self._restore).addErrback(failures.append)
             if failures:
                 failures[0].raiseException()
             _raise_file_limit()
@@ -83,21 +93,31 @@ class Server(MultiService):
         # The reactor puts its own signal functions in place when it starts: ours come after.
         self._reactor.callLater(0, self._catch_signals)
 
+    def _restore(self, kept: Kept) -> None:
+        self.router.restore(kept)
+        if self._accounts is not None:
+            self._accounts.restore(kept.accounts)
+        if self._api is not None:
+            self._api.restore(kept)
+
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._let_signals_go()
         if self._pruning.running:
             self._pruning.stop()
         self.router.stop()
         # The services stop in parallel: doors close at once, connections take their time to flush.
         await super().stopService()
         self.router.contacts.save()
+        if self._accounts is not None:
+            self._accounts.stop()
         if self._recorder is not None:
             await self._recorder.stop()
         await self._store.close()
         self._folder.close()
+        # Until here: who is told to stop twice would complain the second time.
+        self._let_signals_go()
 
     def _catch_signals(self) -> None:
         if not self.running:
@@ -105,7 +125,7 @@ class Server(MultiService):
         if hasattr(signal, "SIGHUP"):
             self._on(signal.SIGHUP, self._reload)
         # Being told to stop is no failure: the reactor's own way would end the process by that signal.
-        self._on(signal.SIGTERM, self._reactor.stop)
+        self._on(signal.SIGTERM, self._terminate)
 
     def _on(self, number: signal.Signals, call: Callable[[], object]) -> None:
         self._signals[number] = signal.signal(number, lambda *_: self._reactor.callFromThread(call))
@@ -115,7 +135,13 @@ class Server(MultiService):
         for number, before in signals.items():
             signal.signal(number, before)
 
+    def _terminate(self) -> None:
+        with suppress(ReactorNotRunning):  # told twice, by a supervisor and by whoever passes it on
+            self._reactor.stop()
+
     def _reload(self) -> None:
+        if not self.running:
+            return
         self._reloading.reload().addErrback(logged(self.log, "reading certificates again"))
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
 from twisted.internet.interfaces import IListeningPort
 from twisted.python import usage
 
 from taky_twisted import __version__, logs
+from taky_twisted.admitting import asks, auth_of_requests, auth_of_streams, make_accounts, was_banned, watch_requests
 from taky_twisted.config import (
     ConfigError,
     Settings,
     limit_options,
     load,
+    parse_boolean,
     parse_host,
     parse_limit,
     parse_multicast,
@@ -25,12 +28,18 @@ from taky_twisted.config import (
     parse_port,
     parse_store,
     parse_tak_protocol,
+    parse_url,
 )
 from taky_twisted.data_folder import DataFolder
 from taky_twisted.doors import Door, Doors
 from taky_twisted.endpoints import TLSDefaults, server_endpoint
+from taky_twisted.identity.accounts import Accounts
 from taky_twisted.identity.errors import EndpointError
+from taky_twisted.identity.failures import Failures
+from taky_twisted.identity.proofs import Auth
 from taky_twisted.interfaces import StoreError
+from taky_twisted.notify import Notifying
+from taky_twisted.operating import admin_sockets
 from taky_twisted.reloading import Reloading
 from taky_twisted.routing.recorder import Recorder
 from taky_twisted.routing.router import Router
@@ -41,6 +50,9 @@ from taky_twisted.streaming.datagrams import MAX_DATAGRAM, CoTDatagrams, CoTMult
 from taky_twisted.streaming.factory import CoTFactory
 from taky_twisted.streaming.transport import write_eagerly
 
+if TYPE_CHECKING:
+    from taky_twisted.api import Api
+
 log = logs.Logger()
 
 _TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -48,14 +60,23 @@ _TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "store": (parse_store, "Where the picture is kept: sqlite:PATH or memory:; SQLite in the data folder by default."),
     "hostname": (parse_host, "The server's name."),
     "public-ip": (parse_host, "How clients reach this server from outside."),
+    "public-url": (parse_url, "How clients reach the Marti API from outside, http[s]://HOST:PORT."),
+    "anonymous-http": (
+        parse_boolean,
+        "yes or no: let HTTP callers in without TLS; by default if no door wants certificates.",
+    ),
     "node-id": (parse_node_id, "The server's name among servers."),
     "tak-protocol": (parse_tak_protocol, "auto offers protobuf to clients, xml does not."),
+    "pin-uid": (
+        parse_boolean,
+        "yes or no: a uid heard from somebody with a certificate is nobody else's for a minute. [default: yes]",
+    ),
     "udp-port": (parse_port, "Take in single events by UDP on this port; off by default."),
 }
 
 
 class Options(usage.Options):
-    """A TAK server; without options it serves CoT on TCP port 8087 and keeps what it must in ./taky-data."""
+    """A TAK server; by default CoT on TCP port 8087, HTTP on 8080, and what it must keep in ./taky-data."""
 
     optParameters = [
         ["config", "c", None, "taky.conf to read; else ./taky.conf, else /etc/taky/taky.conf, else defaults."],
@@ -73,6 +94,9 @@ class Options(usage.Options):
         super().__init__()
         self._cot: list[str] = []
         self._monitor: list[str] = []
+        self._marti: list[str] = []
+        self._enroll: list[str] = []
+        self._admin: list[str] = []
         self._multicast: list[Any] = []
 
     def opt_cot_endpoint(self, description: str) -> None:
@@ -82,6 +106,18 @@ class Options(usage.Options):
     def opt_monitor_endpoint(self, description: str) -> None:
         """Show all that is routed here, and take in events. May be repeated."""
         self._monitor.append(description)
+
+    def opt_marti_endpoint(self, description: str) -> None:
+        """Serve the Marti API (HTTP: data packages, contacts, video, ...) here. May be repeated."""
+        self._marti.append(description)
+
+    def opt_enroll_endpoint(self, description: str) -> None:
+        """Give certificates to clients here, for a password or an invite (ssl: only). May be repeated."""
+        self._enroll.append(description)
+
+    def opt_admin_endpoint(self, description: str) -> None:
+        """Serve operators (takyctl) on this unix socket, unix:PATH; by default in the data folder. May be repeated."""
+        self._admin.append(description)
 
     def opt_multicast(self, description: str) -> None:
         """Join a group: GROUP:PORT[:INTERFACE][:in|out|both]. May be repeated."""
@@ -113,6 +149,9 @@ class Options(usage.Options):
             self.settings = settings.replaced(
                 cot_endpoints=self._cot,
                 monitor_endpoints=self._monitor,
+                marti_endpoints=self._marti,
+                enroll_endpoints=self._enroll,
+                admin_endpoints=self._admin,
                 multicast=self._multicast,
                 limits=limits,
                 **texts,
@@ -159,26 +198,72 @@ def make_server(reactor: Any, settings: Settings) -> Server:
     data_dir = settings.data_dir.absolute()  # twistd changes the working directory
     folder = DataFolder(data_dir)
     store = open_store(settings.store, data_dir, reactor)
-    router = Router(reactor, store, settings.limits, settings.max_persist_ttl, settings.chat_fallback)
+    failures = Failures(reactor)
+    router = Router(
+        reactor,
+        store,
+        settings.limits,
+        settings.max_persist_ttl,
+        settings.chat_fallback,
+        failures=failures,
+        pin_uid=settings.pin_uid,
+    )
     recorder = (
         Recorder(settings.log_cot, reactor, max_bytes=settings.log_cot_bytes, files=settings.log_cot_files)
         if settings.log_cot is not None
         else None
     )
-    connections = Connections(reactor, settings.limits)
-    doors = list(_stream_doors(reactor, settings, router, connections, recorder))
+    connections = Connections(reactor, settings.limits, failures)
+    defaults = _tls_defaults(settings)
+    accounts = make_accounts(reactor, store, router, defaults.register)
+    doors = list(_stream_doors(reactor, settings, defaults, router, connections, recorder, accounts))
     datagrams = list(_datagram_doors(reactor, settings, router, connections, recorder))
+    api = None
+    enrolling = _enroll_names(settings)
+    if settings.marti_doors() or enrolling:
+        from taky_twisted.api import Api  # only where it is served: it costs memory
+        from taky_twisted.enrolling import enroll_doors
+
+        api = Api(reactor, settings, folder, store, router, recorder, failures, accounts, was_banned(defaults.register))
+        watch_requests(accounts, api)
+        doors += _marti_doors(reactor, settings, defaults, api, doors)
+        doors += enroll_doors(reactor, enrolling, defaults, api, _shown)
     tls = [mutual for door in doors if (mutual := getattr(door.endpoint, "tls", None)) is not None]
-    reloading = Reloading(reactor, tls, connections.close_refused)
-    return Server(reactor, folder, store, router, recorder, connections, Doors(doors, datagrams), reloading)
+
+    def close_refused() -> None:
+        connections.close_refused()
+        if api is not None:
+            api.close_refused()
+
+    reloading = Reloading(reactor, tls, close_refused)
+    if api is not None:
+        api.enrolling.reload = reloading.reload
+    opened = Doors(doors, datagrams)
+    sockets = admin_sockets(
+        reactor, settings, data_dir, router, connections, failures, reloading, opened, tls, api, accounts
+    )
+    more = (sockets, Notifying(reactor))
+    return Server(reactor, folder, store, router, recorder, connections, opened, reloading, api, more, accounts)
+
+
+def _enroll_names(settings: Settings) -> tuple[str, ...]:
+    if not settings.enroll_doors():
+        return ()
+    from taky_twisted.enrolling import enroll_names
+
+    return enroll_names(settings)
 
 
 def _stream_doors(
-    reactor: Any, settings: Settings, router: Router, connections: Connections, recorder: Recorder | None
+    reactor: Any,
+    settings: Settings,
+    defaults: TLSDefaults,
+    router: Router,
+    connections: Connections,
+    recorder: Recorder | None,
+    accounts: Accounts,
 ) -> Iterator[Door]:
     wanted = [(name, False) for name in settings.cot_doors()] + [(name, True) for name in settings.monitor_doors()]
-    encrypted = any(name.lower().startswith(("ssl:", "taktls:")) for name, _ in wanted)
-    defaults = _tls_defaults(settings) if encrypted else None
     for name, monitor in wanted:
         endpoint, shown = server_endpoint(reactor, name, defaults), _shown(name)
         tls = getattr(endpoint, "tls", None)
@@ -192,8 +277,43 @@ def _stream_doors(
             recorder,
             settings.tak_protocol,
             settings.tak_protocol_of,
+            auth := auth_of_streams(endpoint),
+            accounts,
         )
-        yield Door(shown, "monitor" if monitor else "CoT", endpoint, factory, partial(_listening, shown, tls))
+        opened = partial(_listening, shown, auth)
+        yield Door(shown, "monitor" if monitor else "CoT", endpoint, factory, opened)
+
+
+def _marti_doors(
+    reactor: Any, settings: Settings, defaults: TLSDefaults, api: Api, others: list[Door]
+) -> Iterator[Door]:
+    # A revoked certificate is told so in words, and who has none may still ask for the version.
+    defaults = replace(defaults, client_cert="optional", alpn=(b"http/1.1",), tells_refused=True)
+    endpoints = [(_shown(name), server_endpoint(reactor, name, defaults)) for name in settings.marti_doors()]
+    asking = any(asks(endpoint) for endpoint in [each for _, each in endpoints] + [door.endpoint for door in others])
+    anonymous = not asking if settings.anonymous_http is None else settings.anonymous_http
+    for name, endpoint in endpoints:
+        encrypted = getattr(endpoint, "tls", None) is not None
+        auth = auth_of_requests(endpoint)
+        if encrypted and auth == "cert" and not asks(endpoint):
+            log.warn("{name} will let nobody in, because it asks for no certificates (clientCert=none)", name=name)
+        elif not encrypted and not anonymous:
+            log.warn(
+                "{name} will let nobody in: without TLS callers are anonymous, and that is off; say"
+                " --anonymous-http=yes (anonymous_http = yes in [dp_server]), or use ssl:",
+                name=name,
+            )
+        lets_in = (auth != "cert" or asks(endpoint)) if encrypted else anonymous
+        opened = partial(_marti_listening, name, encrypted, lets_in, api)
+        yield Door(name, "Marti", endpoint, api.site(anonymous, name, auth), opened)
+
+
+def _marti_listening(name: str, encrypted: bool, lets_in: bool, api: Api, port: IListeningPort) -> None:
+    write_eagerly(port)
+    if lets_in:
+        api.addresses.opened(encrypted, port)
+    if lets_in and not encrypted:
+        _warn_if_open(name, port)
 
 
 def _datagram_doors(
@@ -206,7 +326,7 @@ def _datagram_doors(
 
         def listen_udp() -> IListeningPort:
             port: IListeningPort = reactor.listenUDP(settings.udp_port, udp, interface, MAX_DATAGRAM)
-            _listening(name, None, port)
+            _listening(name, "none", port)
             return port
 
         yield listen_udp
@@ -236,10 +356,13 @@ def _join(
 
 
 def _tls_defaults(settings: Settings) -> TLSDefaults:
-    from taky_twisted.identity.revocation import Register
-
     ssl = settings.ssl
-    register = Register(str(ssl.cert_db), must_exist=False) if ssl.cert_db is not None else None
+    names = (*settings.cot_doors(), *settings.monitor_doors(), *settings.marti_doors(), *settings.enroll_doors())
+    register = None
+    if ssl.cert_db is not None and any(name.lower().startswith(("ssl:", "taktls:")) for name in names):
+        from taky_twisted.identity.revocation import Register
+
+        register = Register(str(ssl.cert_db), must_exist=False)
     return TLSDefaults(
         private_key=_text(ssl.key),
         certificate=_text(ssl.cert),
@@ -259,11 +382,14 @@ def _shown(endpoint: str) -> str:
     return ":".join(endpoint.split(":")[:2])
 
 
-def _listening(name: str, tls: Any, port: IListeningPort) -> None:
+def _listening(name: str, auth: Auth, port: IListeningPort) -> None:
     """Make a stream port quick, and say so if anybody at all may come in."""
     write_eagerly(port)
-    if tls is not None and tls.settings.client_cert == "required":
-        return
+    if auth in ("none", "open"):
+        _warn_if_open(name, port)
+
+
+def _warn_if_open(name: str, port: IListeningPort) -> None:
     host = getattr(port.getHost(), "host", None)
     if host is not None and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         log.warn(

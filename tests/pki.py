@@ -233,6 +233,7 @@ class ClientTLS:
         credentials: What the client shows; None for nothing.
         version: ``SSL.TLS1_2_VERSION`` or another, alone; None for whatever both can do.
         alpn: The protocols that the client offers.
+        calls: The name by which the client calls the server.
     """
 
     def __init__(
@@ -242,7 +243,9 @@ class ClientTLS:
         *,
         version: int | None = None,
         alpn: tuple[bytes, ...] = (),
+        calls: bytes | None = None,
     ) -> None:
+        self._calls = calls
         self.context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         self.context.set_session_cache_mode(SSL.SESS_CACHE_CLIENT)
         self.session: SSL.Session | None = None
@@ -268,6 +271,8 @@ class ClientTLS:
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make the connection for one protocol."""
         connection = SSL.Connection(self.context, None)
+        if self._calls is not None:
+            connection.set_tlsext_host_name(self._calls)
         if self.session is not None:
             connection.set_session(self.session)
         self.connections.append(connection)

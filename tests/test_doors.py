@@ -98,6 +98,20 @@ class DoorsTests(SynchronousTestCase):
             ],
         )
 
+    def test_describe(self) -> None:
+        """Operators read what is open, where, and whether it speaks TLS."""
+        unix = OpenPort(UNIXAddress("/run/taky.sock"))
+        doors = Doors([door(OpenPort()), door(unix, "unix:/run/taky.sock")], [OpenPort])
+        self.assertEqual(doors.describe(), [])
+        doors.privilegedStartService()
+        self.assertEqual(
+            doors.describe(),
+            [
+                {"what": "CoT", "name": "tcp:8087", "host": "127.0.0.1", "port": 8087, "tls": False},
+                {"what": "CoT", "name": "unix:/run/taky.sock", "host": None, "port": None, "tls": False},
+            ],
+        )
+
     def test_once(self) -> None:
         """What was opened with privileges is not opened again without."""
         described = door(OpenPort())
@@ -122,7 +136,13 @@ class DoorsTests(SynchronousTestCase):
     def test_reasons(self) -> None:
         """The operator reads which door it is, what is wrong, and what to do."""
         for number, text in (
-            (errno.EADDRINUSE, "another program listens there already; stop it, or choose another port"),
+            (
+                errno.EADDRINUSE,
+                (
+                    "another program listens there already; stop it, or choose another port with --cot-endpoint or in"
+                    " taky.conf"
+                ),
+            ),
             (errno.EACCES, "not permitted; ports below 1024 are for root, or for systemd to hand over"),
             (errno.EADDRNOTAVAIL, "this machine does not have that address"),
             (errno.EIO, "Input/output error"),
@@ -158,7 +178,7 @@ class DoorsTests(SynchronousTestCase):
         self.assertEqual(
             self.error(first, datagrams=[listen]),
             "cannot open the UDP door on any address port 8087: another program listens there already; stop it, or"
-            " choose another port",
+            " choose another port with --udp-port or --multicast or in taky.conf",
         )
         self.assertFalse(first.open)
         self.assertEqual(

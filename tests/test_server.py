@@ -4,11 +4,13 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -19,8 +21,8 @@ from taky_twisted.config.limits import Limits
 from taky_twisted.data_folder import DataFolder
 from taky_twisted.doors import Door, Doors
 from taky_twisted.interfaces import EventStore
+from taky_twisted.records import Kept
 from taky_twisted.reloading import Reloading
-from taky_twisted.routing.records import Kept
 from taky_twisted.routing.router import Router
 from taky_twisted.server import PRUNE_SECONDS, CannotStart, Server
 from taky_twisted.stores import SqliteStore
@@ -38,9 +40,13 @@ class Reactor(ThreadedClock):
     """A reactor that can be told to stop."""
 
     stops = 0
+    stopped = False
+    """Whether it does already."""
 
     def stop(self) -> None:
         self.stops += 1
+        if self.stopped:
+            raise ReactorNotRunning
 
 
 class NotingStore(MemoryStore):
@@ -115,6 +121,8 @@ class ServerTestCase(SynchronousTestCase):
         store: EventStore | None = None,
         problem: Exception | None = None,
         recorder: NotingRecorder | None = None,
+        api: Any = None,
+        more: Sequence[Service] = (),
     ) -> Server:
         """Assemble a server."""
         if store is None:
@@ -128,7 +136,7 @@ class ServerTestCase(SynchronousTestCase):
         self.factory = CoTFactory(self.reactor, self.router, connections, "tcp:8087")
         doors = Doors([Door("tcp:8087", "CoT", NotingEndpoint(self.steps, problem), Factory(), ignore)], [])
         reloading = Reloading(self.reactor, [], connections.close_refused)
-        return Server(self.reactor, self.folder, store, self.router, recorder, connections, doors, reloading)
+        return Server(self.reactor, self.folder, store, self.router, recorder, connections, doors, reloading, api, more)
 
     def start(self, server: Server) -> Server:
         """Start as twistd does."""
@@ -203,6 +211,28 @@ class OrderTests(ServerTestCase):
         self.assertIsNone(self.successResultOf(stopped))
         self.assertFalse(self.locked())
 
+    def test_api(self) -> None:
+        """The Marti API takes over what was stored before anybody can ask, and ends before the store does."""
+
+        class NotingApi(Service):
+            def restore(api, kept: Kept) -> None:
+                self.steps.append("API restores")
+
+            def startService(api) -> None:
+                super().startService()
+                self.steps.append("API starts")
+
+            def stopService(api) -> None:
+                super().stopService()
+                self.steps.append("API stops")
+
+        server = self.start(self.server(api=NotingApi()))
+        self.stop(server)
+        self.assertEqual(
+            self.steps,
+            ["door opens", "store opens", "API restores", "API starts", "API stops", "door closes", "store closes"],
+        )
+
     def test_contacts_are_saved(self) -> None:
         """Who was there a moment before the stop is known after the next start, as somebody who left."""
         store = MemoryStore(self.reactor)
@@ -249,6 +279,25 @@ class OrderTests(ServerTestCase):
         self.start(self.server())
         self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (hard, hard))
         self.start(self.server_in_another_folder())
+
+    def test_more(self) -> None:
+        """What else there is starts when the folder is locked and the doors are open, and stops with the server."""
+        steps, test = self.steps, self
+
+        class Noting(Service):
+            def startService(self) -> None:
+                super().startService()
+                steps.append("locked" if test.locked() else "not locked")
+
+            def stopService(self) -> None:
+                super().stopService()
+                steps.append("more stops")
+
+        server = self.start(self.server(more=[Noting()]))
+        self.assertEqual(self.steps[-1], "locked")
+        self.assertIn("door opens", self.steps)
+        self.stop(server)
+        self.assertIn("more stops", self.steps)
 
     def server_in_another_folder(self) -> Server:
         """Assemble a second server."""
@@ -321,6 +370,15 @@ class SignalTests(ServerTestCase):
         self.reactor.run_one()
         self.assertEqual(self.reactor.stops, 1)
 
+    def test_terminate_twice(self) -> None:
+        """Being told to stop again while it stops is nothing to complain about."""
+        self.start(self.server())
+        self.reactor.advance(0)
+        self.reactor.stopped = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.reactor.run_one()
+        self.assertEqual(self.reactor.stops, 1)
+
     def test_hang_up(self) -> None:
         """SIGHUP reads certificates again."""
         server = self.start(self.server())
@@ -332,6 +390,19 @@ class SignalTests(ServerTestCase):
         self.assertEqual(server._reloading._reads, 1)
         self.reactor.run_one()
         self.assertEqual(server._reloading._reads, 0)
+
+    def test_while_it_stops(self) -> None:
+        """What is asked of a server that stops is not done any more, and does no harm."""
+        recorder = NotingRecorder()
+        server = self.start(self.server(recorder=recorder))
+        self.reactor.advance(0)
+        stopping = server.stopService()
+        self.assertIn("recorder stops", self.steps)
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.reactor.run_one()
+        self.assertEqual(server._reloading._reads, 0)
+        recorder.written.callback(None)
+        self.reactor.wait(stopping)
 
     def test_given_back(self) -> None:
         """When the server has stopped the signals mean what they meant before."""

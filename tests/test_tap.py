@@ -5,6 +5,8 @@ import io
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
@@ -20,8 +22,10 @@ from twisted.plugins.taky_plugin import taky as service_maker
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from taky_twisted import __version__, logs, tap
+from taky_twisted.admitting import auth_of_streams
 from taky_twisted.config import Settings
 from taky_twisted.config.limits import LIMITS, Limits
+from taky_twisted.identity.proofs import Auth
 from taky_twisted.server import CannotStart, Server
 from taky_twisted.streaming.datagrams import CoTDatagrams, CoTMulticast
 from taky_twisted.streaming.factory import CoTFactory
@@ -85,6 +89,10 @@ class OptionsTests(TapTestCase):
             "--cot-endpoint=tcp:2",
             "--monitor-endpoint=tcp:3",
             "--monitor-endpoint=tcp:4",
+            "--marti-endpoint=tcp:5",
+            "--marti-endpoint=ssl:6",
+            "--anonymous-http=yes",
+            "--public-url=https://tak.example:8443",
             "--multicast=239.2.3.1:6969",
             "--multicast=239.2.3.2:6969:127.0.0.1:both",
             "--log-level=warning",
@@ -94,9 +102,34 @@ class OptionsTests(TapTestCase):
         self.assertEqual((settings.public_ip, settings.node_id, settings.udp_port), ("203.0.113.5", "NODE-1", 8087))
         self.assertEqual(settings.cot_doors(), ("tcp:1", "tcp:2"))
         self.assertEqual(settings.monitor_doors(), ("tcp:3", "tcp:4"))
+        self.assertEqual(settings.marti_doors(), ("tcp:5", "ssl:6"))
+        self.assertEqual((settings.anonymous_http, settings.public_url), (True, "https://tak.example:8443"))
         self.assertEqual(
             [(spec.group, spec.direction) for spec in settings.multicast], [("239.2.3.1", "in"), ("239.2.3.2", "both")]
         )
+
+    def test_operators(self) -> None:
+        """Where operators ask, and whether uids are pinned, is said on the command line or in the file."""
+        settings = self.settings()
+        self.assertEqual((settings.admin_endpoints, settings.pin_uid), ((), True))
+        conf = "[taky]\nadmin_endpoints = unix:/a\n  unix:/b\n[cot_server]\npin_uid = off\n"
+        settings = self.settings(conf=conf)
+        self.assertEqual((settings.admin_endpoints, settings.pin_uid), (("unix:/a", "unix:/b"), False))
+        settings = self.settings("--admin-endpoint=unix:/c", "--pin-uid=yes", conf=conf)
+        self.assertEqual((settings.admin_endpoints, settings.pin_uid), (("unix:/c",), True))
+        options = self.options("--cot-endpoint=tcp:0", "--admin-endpoint=tcp:9000")
+        with self.assertRaises(SystemExit) as end:
+            makeService(options)
+        self.assertIn("operators are served on a unix socket only", self.one_line(end.exception))
+
+    def test_pinned(self) -> None:
+        """Uids are pinned unless that is switched off; what is refused is what operators are shown."""
+        for said, pinned in (("yes", True), ("no", False)):
+            server = makeService(self.options("--cot-endpoint=tcp:0", f"--pin-uid={said}"))
+            assert isinstance(server, Server)
+            self.assertEqual(server.router.pins is not None, pinned)
+            if server.router.pins is not None:
+                self.assertIs(server.router.pins._failures, server.connections.failures)
 
     def test_short_options(self) -> None:
         """The short spellings of taky are understood."""
@@ -246,15 +279,15 @@ class WarningTests(SynchronousTestCase):
         self.log = LogLines(self)
         self.pki = PKI(self.mktemp())
 
-    def warnings(self, address: IAddress, client_cert: str = "") -> list[str]:
+    def warnings(self, address: IAddress, client_cert: str = "", **keys: str) -> list[str]:
         """Open a door; read the warnings."""
-        tls = None
-        if client_cert:
+        auth: Auth = "none"
+        if client_cert or keys:
             from taky_twisted.endpoints import server_endpoint
 
-            tls = server_endpoint(reactor, self.pki.endpoint(clientCert=client_cert)).tls  # type: ignore[attr-defined]
+            auth = auth_of_streams(server_endpoint(reactor, self.pki.endpoint(clientCert=client_cert, **keys)))
         before = len(self.log(LogLevel.warn))
-        tap._listening("tcp:8087", tls, OpenPort(address))
+        tap._listening("tcp:8087", auth, OpenPort(address))
         return self.log(LogLevel.warn)[before:]
 
     def test_open_to_all(self) -> None:
@@ -272,8 +305,9 @@ class WarningTests(SynchronousTestCase):
                 )
 
     def test_no_warning(self) -> None:
-        """Not with client certificates, nor on loopback, nor on a unix socket."""
+        """Not with client certificates or passwords, nor on loopback, nor on a unix socket."""
         self.assertEqual(self.warnings(IPv4Address("TCP", "0.0.0.0", 8087), "required"), [])
+        self.assertEqual(self.warnings(IPv4Address("TCP", "0.0.0.0", 8087), auth="password"), [])
         for address in (
             IPv4Address("TCP", "127.0.0.1", 8087),
             IPv6Address("TCP", "::1", 8087),
@@ -300,8 +334,9 @@ class MakeServiceTests(TapTestCase):
     def factories(self, server: Server) -> Iterator[CoTFactory]:
         """Go through the stream doors."""
         for door in server.doors._doors:
-            assert isinstance(door.factory, CoTFactory)
-            yield door.factory
+            if door.what != "Marti":
+                assert isinstance(door.factory, CoTFactory)
+                yield door.factory
 
     def test_plugin(self) -> None:
         """What twistd loads is this."""
@@ -340,13 +375,17 @@ class MakeServiceTests(TapTestCase):
             f"[ssl]\nenabled = true\nca = {pki.ca_path}\ncert = {pki.certificate_path}\nkey = {pki.key_path}\n"
             f"cert_db = {pki.register_path}\n"
         )
-        for arguments in ((), ("--cot-endpoint=ssl:8090",), ("--cot-endpoint=tcp:1", "--monitor-endpoint=SSL:8090")):
+        for arguments in (
+            (),
+            ("--cot-endpoint=ssl:8090",),
+            ("--cot-endpoint=tcp:1", "--monitor-endpoint=SSL:8090"),
+            ("--cot-endpoint=tcp:1", "--marti-endpoint=ssl:8443"),
+        ):
             server = self.make(*arguments, conf=conf)
-            (tls,) = server._reloading._tls
-            assert tls.settings.register is not None
-            self.assertEqual(len(tls.settings.register), 1)
-        (door,) = self.make(conf=conf).doors._doors
-        self.assertEqual(door.name, "ssl:8089")
+            (register,) = {tls.settings.register for tls in server._reloading._tls}  # one for all doors
+            assert register is not None
+            self.assertEqual(len(register), 1)
+        self.assertEqual([door.name for door in self.make(conf=conf).doors._doors], ["ssl:8089", "ssl:8443"])
         without = self.make(conf=conf.replace(f"cert_db = {pki.register_path}", "cert_db ="))
         self.assertIsNone(without._reloading._tls[0].settings.register)
 
@@ -357,8 +396,116 @@ class MakeServiceTests(TapTestCase):
             f"[ssl]\nenabled = true\nclient_cert_required = false\nca = {pki.ca_path}\n"
             f"cert = {pki.certificate_path}\nkey = {pki.key_path}\n"
         )
-        (tls,) = self.make(conf=conf)._reloading._tls
-        self.assertEqual(tls.settings.client_cert, "optional")
+        cot, _ = self.make(conf=conf)._reloading._tls
+        self.assertEqual(cot.settings.client_cert, "optional")
+
+    def sites(self, *arguments: str, conf: str = "") -> list[tuple[str, bool]]:
+        """Make a server; say of its HTTP doors whether anonymous callers are let in where there is no TLS."""
+        doors = self.make(*arguments, conf=conf).doors._doors
+        return [(door.name, door.factory.anonymous) for door in doors if door.what == "Marti"]  # type: ignore[attr-defined]
+
+    def test_marti(self) -> None:
+        """A default server has an HTTP door; each may have its own endpoint, also two alike."""
+        self.assertEqual(self.sites(), [("tcp:8080", True)])
+        self.assertEqual(self.sites("--cot-endpoint=tcp:1"), [])
+        self.assertEqual(self.sites("--marti-endpoint=tcp:0", "--marti-endpoint=tcp:0"), [("tcp:0", True)] * 2)
+
+    def test_marti_tls(self) -> None:
+        """On an HTTP door certificates are optional, and a revoked one is told so, whatever CoT doors want."""
+        pki = PKI(self.folder / "pki")
+        server = self.make(
+            f"--cot-endpoint={pki.endpoint('ssl:8089')}",
+            f"--marti-endpoint={pki.endpoint('ssl:8443')}",
+            f"--marti-endpoint={pki.endpoint('ssl:8444', clientCert='required')}",
+        )
+        cot, optional, required = (tls.settings for tls in server._reloading._tls)
+        self.assertEqual((cot.client_cert, cot.tells_refused), ("required", False))
+        self.assertEqual((optional.client_cert, optional.tells_refused), ("optional", True))
+        self.assertEqual((required.client_cert, required.tells_refused), ("required", True))
+        self.assertEqual(optional.alpn, (b"http/1.1",))
+
+    def test_anonymous_http(self) -> None:
+        """Without TLS HTTP callers are let in if no door of any kind asks for certificates, or if somebody says so."""
+        pki = PKI(self.folder / "pki")
+        cot = f"--cot-endpoint={pki.endpoint('ssl:8089')}"
+        for clients, anonymous in (("required", False), ("optional", False), ("none", True)):
+            for kind in ("cot", "monitor", "marti"):
+                other = f"--{kind}-endpoint={pki.endpoint('ssl:1', clientCert=clients)}"
+                self.assertEqual(self.sites("--marti-endpoint=tcp:8080", other)[0], ("tcp:8080", anonymous), other)
+        log = LogLines(self)
+        for said, anonymous in (("yes", True), ("no", False)):
+            conf = f"[dp_server]\nendpoints = tcp:8080\nanonymous_http = {said}\n"
+            self.assertEqual(self.sites(cot, conf=conf), [("tcp:8080", anonymous)])
+            self.assertEqual(self.sites(cot, f"--anonymous-http={said}", "--marti-endpoint=tcp:8080")[0][1], anonymous)
+        self.assertEqual(len(log(LogLevel.warn)), 2)
+
+    def test_auth(self) -> None:
+        """Each door takes as proof what its string says; where a password does, nobody is warned of anything."""
+        pki = PKI(self.folder / "pki")
+        log = LogLines(self)
+        server = self.make(
+            f"--cot-endpoint={pki.endpoint('ssl:8089', auth='password')}",
+            f"--cot-endpoint={pki.endpoint('ssl:8090', clientCert='optional')}",
+            f"--marti-endpoint={pki.endpoint('ssl:8443', auth='password', clientCert='none')}",
+            "--marti-endpoint=tcp:8080",
+        )
+        streams, open_to_all, encrypted, plain = (door.factory for door in server.doors._doors)
+        assert isinstance(streams, CoTFactory) and isinstance(open_to_all, CoTFactory)
+        self.assertEqual([streams._auth, open_to_all._auth], ["password", "open"])
+        self.assertIs(streams.accounts, open_to_all.accounts)
+        self.assertEqual([encrypted.auth, plain.anonymous], ["password", False])  # type: ignore[attr-defined]
+        (line,) = log(LogLevel.warn)
+        self.assertIn("tcp:8080 will let nobody in", line)
+
+    def test_password_without_tls(self) -> None:
+        """A password on a door without TLS is refused before anything is opened."""
+        for option in ("--cot-endpoint", "--monitor-endpoint", "--marti-endpoint"):
+            problem = self.cannot(f"{option}=tcp:0:auth=password")
+            self.assertIn("endpoint tcp:0:auth=password: auth=password counts only inside TLS", problem)
+
+    def test_useless_marti_door(self) -> None:
+        """An HTTP door that lets nobody in is named, with what to do about it."""
+        pki = PKI(self.folder / "pki")
+        log = LogLines(self)
+        self.make(f"--cot-endpoint={pki.endpoint('ssl:8089')}", "--marti-endpoint=tcp:8080")
+        (line,) = log(LogLevel.warn)
+        self.assertIn("tcp:8080 will let nobody in", line)
+        self.assertIn("--anonymous-http=yes", line)
+        self.make(f"--marti-endpoint={pki.endpoint('ssl:8443', clientCert='none')}")
+        self.assertIn("ssl:8443 will let nobody in, because it asks for no certificates", log(LogLevel.warn)[1])
+
+    def test_open_marti_door(self) -> None:
+        """Who may come in without a certificate is said for HTTP doors too, and where clients reach them is known."""
+        pki = PKI(self.folder / "pki")
+        port = OpenPort(IPv4Address("TCP", "0.0.0.0", 8080))
+        log = LogLines(self)
+        (door,) = self.make("--marti-endpoint=tcp:8080").doors._doors
+        door.adjust(port)
+        (line,) = log(LogLevel.warn)
+        self.assertIn("anybody who reaches this machine can connect to tcp:8080 without a certificate", line)
+        (door,) = self.make(f"--marti-endpoint={pki.endpoint('ssl:8443')}").doors._doors
+        door.adjust(port)
+        (door,) = self.make("--marti-endpoint=tcp:8080", "--anonymous-http=no").doors._doors
+        before = len(log(LogLevel.warn))
+        door.adjust(port)
+        self.assertEqual(len(log(LogLevel.warn)), before)
+
+    def test_only_what_is_served(self) -> None:
+        """A server without HTTP does not load what serves it: that costs memory and time."""
+        program = (
+            "import sys; from taky_twisted.tap import Options, makeService; options = Options();"
+            f"options.parseOptions([{self.conf()!r}, '--cot-endpoint=tcp:0', '--data-dir={self.folder}/data']);"
+            "makeService(options);"
+            "print(sorted({'klein', 'werkzeug', 'twisted.web.http', 'multipart', 'wsproto'} & set(sys.modules)))"
+        )
+        root = Path(tap.__file__).parent.parent
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        self.assertEqual(done.stdout, b"[]\n")
 
     def test_plain_doors_need_no_certificates(self) -> None:
         """Without a TLS door nobody looks for keys."""

@@ -27,6 +27,7 @@ from taky_twisted.config.values import (
     parse_size,
     parse_store,
     parse_tak_protocol,
+    parse_url,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "parse_size",
     "parse_store",
     "parse_tak_protocol",
+    "parse_url",
 ]

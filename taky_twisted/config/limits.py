@@ -97,7 +97,7 @@ class Limits:
     )
     """Size of what a stream may say before its first valid event, in bytes."""
     max_event_to_client: int = _limit(
-        64 << 10, "bytes", "A larger event is not sent to clients, but stored and shown on the monitor; 0 = off.", 0
+        64 << 10, "bytes", "Clients are offered a larger event as a file, if the Marti API is served; 0 = off.", 0
     )
     """Size of one event on its way to a client, in bytes with its prolog; 0 is no limit."""
     input_events_per_second: int = _limit(
@@ -150,6 +150,40 @@ class Limits:
     """Contacts that are remembered, online or not."""
     tombstones: int = _limit(10_000, "deletes", "The oldest delete is forgotten.", 0)
     """Deletes that are remembered, so that an old copy does not come back."""
+    max_http_connections: int = _limit(1000, "connections", "A further HTTP connection is closed at once.")
+    """Connections at once, over all doors of the Marti API."""
+    max_http_per_address: int = _limit(
+        0, "connections", "A further HTTP connection from that address is closed at once; 0 = off.", 0
+    )
+    """HTTP connections at once from one IP address; 0 is no limit."""
+    http_header_seconds: float = _limit(
+        30.0, "seconds", "A request whose headers are not complete by then is closed.", high=3600
+    )
+    """Time for the headers of one request, from its first byte or the connection on, in seconds."""
+    http_idle_seconds: float = _limit(
+        60.0, "seconds", "An HTTP connection without a request for so long is closed.", high=86400
+    )
+    """Time between two requests on one connection, in seconds."""
+    http_stall_seconds: float = _limit(
+        60.0, "seconds", "A body that brings less than 600 bytes, or an answer that nobody reads, is cut.", high=86400
+    )
+    """Time in which a request's body must bring 600 bytes, and a byte of an answer must leave, in seconds."""
+    upload_bytes: int = _limit(400_000_000, "bytes", "A larger upload is refused (413).", 1024, 1 << 40)
+    """Size of one uploaded file, in bytes."""
+    uploads_per_principal: int = _limit(8, "uploads", "A further upload of that client at once is refused (429).")
+    """Uploads at once of one principal; anonymous ones count per address."""
+    stored_files: int = _limit(20_000, "files", "A further file is not stored, and its uploader is told so (507).")
+    """Files that are stored."""
+    video_connections: int = _limit(
+        1000, "connections", "A further one is not kept, and its maker is told so (507).", 0
+    )
+    """Video connections that are kept."""
+    history_days: float = _limit(
+        7.0, "days", "An event that was stored so long ago is forgotten; 0 = nothing is kept.", 0, 3650
+    )
+    """Time that what was said is kept, in days; 0 is no history."""
+    history_bytes: int = _limit(1 << 30, "bytes", "The event that was stored first is forgotten.", 1 << 20, 1 << 44)
+    """Size of the history's file, in bytes."""
 
     def replaced(self, values: Mapping[str, float]) -> Limits:
         """Make a copy in which the named limits have other values.

@@ -13,6 +13,9 @@ from taky_twisted.config.values import ConfigError, MulticastSpec, TakProtocol
 COT_PORT = 8087
 COT_TLS_PORT = 8089
 MONITOR_PORT = 8087
+MARTI_PORT = 8080
+MARTI_TLS_PORT = 8443
+ENROLL_PORT = 8446
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class Settings:
     """Where the monitor listens; None: no monitor, unless `monitor_endpoints` names one."""
     monitor_port: int = MONITOR_PORT
     monitor_endpoints: tuple[str, ...] = ()
+    admin_endpoints: tuple[str, ...] = ()
+    """Unix sockets on which operators ask; empty is one in `data_dir`."""
+    pin_uid: bool = True
+    """Whether a uid that somebody with a certificate was heard with is nobody else's."""
     udp_port: int | None = None
     """UDP port for single events; None is off."""
     multicast: tuple[MulticastSpec, ...] = ()
@@ -75,6 +82,14 @@ class Settings:
     """Files per sender, the rotated ones counted."""
     max_persist_ttl: int = -1
     """Longest time that an item is retained, in seconds; -1 is until it is stale."""
+    marti_endpoints: tuple[str, ...] = ()
+    """Where the Marti API is served."""
+    enroll_endpoints: tuple[str, ...] = ()
+    """Where clients without a certificate get one."""
+    anonymous_http: bool | None = None
+    """Whether HTTP callers without TLS are let in; None: if no door asks for a certificate."""
+    public_url: str | None = None
+    """``scheme://host[:port]`` of the Marti API for clients, where it is not the address that they used."""
     upload_path: Path | None = None
     """Folder for uploaded files; None is ``dp-user`` in `data_dir`."""
     tak_protocol: TakProtocol = "auto"
@@ -98,6 +113,12 @@ class Settings:
         store: str | None = None,
         cot_endpoints: Sequence[str] = (),
         monitor_endpoints: Sequence[str] = (),
+        marti_endpoints: Sequence[str] = (),
+        enroll_endpoints: Sequence[str] = (),
+        admin_endpoints: Sequence[str] = (),
+        pin_uid: bool | None = None,
+        anonymous_http: bool | None = None,
+        public_url: str | None = None,
         udp_port: int | None = None,
         tak_protocol: TakProtocol | None = None,
         multicast: Sequence[MulticastSpec] = (),
@@ -117,6 +138,9 @@ class Settings:
             "public_ip": public_ip,
             "data_dir": data_dir,
             "store": store,
+            "anonymous_http": anonymous_http,
+            "pin_uid": pin_uid,
+            "public_url": public_url,
             "udp_port": udp_port,
             "tak_protocol": tak_protocol,
         }
@@ -125,6 +149,12 @@ class Settings:
             new |= {"cot_endpoints": tuple(cot_endpoints), "cot_port": None}
         if monitor_endpoints:
             new |= {"monitor_endpoints": tuple(monitor_endpoints), "monitor_ip": None}
+        if admin_endpoints:
+            new["admin_endpoints"] = tuple(admin_endpoints)
+        if marti_endpoints:
+            new["marti_endpoints"] = tuple(marti_endpoints)
+        if enroll_endpoints:
+            new["enroll_endpoints"] = tuple(enroll_endpoints)
         if multicast:
             new["multicast"] = tuple(multicast)
         try:
@@ -144,10 +174,29 @@ class Settings:
         if self.ssl.enabled:
             asking = "" if self.ssl.client_cert_required else f":clientCert={self.ssl.client_cert}"
             return (_door("ssl", self.cot_port or COT_TLS_PORT, self.bind_ip) + asking,)
-        named = self.monitor_doors() or self.udp_port is not None or self.multicast
+        named = self.monitor_doors() or self.marti_endpoints or self.udp_port is not None or self.multicast
         if self.cot_port is None and named:
             return ()
         return (_door("tcp", self.cot_port or COT_PORT, self.bind_ip),)
+
+    def marti_doors(self) -> tuple[str, ...]:
+        """Name the endpoints of the Marti API: by default one beside the default CoT door, of the same kind."""
+        if self.marti_endpoints:
+            return self.marti_endpoints
+        if self.cot_endpoints or self.monitor_endpoints or self.udp_port is not None or self.multicast:
+            return ()
+        if self.ssl.enabled:
+            return (_door("ssl", MARTI_TLS_PORT, self.bind_ip),)
+        return (_door("tcp", MARTI_PORT, self.bind_ip),)
+
+    def enroll_doors(self) -> tuple[str, ...]:
+        """Name the endpoints of enrollment: by default one beside the default doors, if those speak TLS."""
+        if self.enroll_endpoints:
+            return self.enroll_endpoints
+        named = self.cot_endpoints or self.monitor_endpoints or self.marti_endpoints
+        if not self.ssl.enabled or named or self.udp_port is not None or self.multicast:
+            return ()
+        return (_door("ssl", ENROLL_PORT, self.bind_ip),)
 
     def monitor_doors(self) -> tuple[str, ...]:
         """Name the endpoints of the monitor; there is none by default."""

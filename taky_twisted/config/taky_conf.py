@@ -26,6 +26,7 @@ from taky_twisted.config.values import (
     parse_size,
     parse_store,
     parse_tak_protocol,
+    parse_url,
 )
 
 FILE_NAME = "taky.conf"
@@ -100,12 +101,18 @@ def read_settings(conf: ConfFile, cwd: Path) -> Settings:
         monitor_ip=monitor_ip,
         monitor_port=monitor_port or _DEFAULT.monitor_port,
         monitor_endpoints=monitor_endpoints,
+        admin_endpoints=conf.lines("taky", "admin_endpoints", str),
+        pin_uid=conf.value("cot_server", "pin_uid", parse_boolean, _DEFAULT.pin_uid),
         udp_port=conf.value("cot_server", "udp_port", parse_port, None),
         multicast=multicast,
         log_cot=conf.value("cot_server", "log_cot", conf.path_of, None),
         log_cot_bytes=conf.value("cot_server", "log_cot_bytes", _log_bytes, _DEFAULT.log_cot_bytes),
         log_cot_files=conf.value("cot_server", "log_cot_files", _log_files, _DEFAULT.log_cot_files),
         max_persist_ttl=conf.value("cot_server", "max_persist_ttl", _seconds, _DEFAULT.max_persist_ttl),
+        marti_endpoints=conf.lines("dp_server", "endpoints", str),
+        enroll_endpoints=conf.lines("dp_server", "enroll_endpoints", str),
+        anonymous_http=conf.value("dp_server", "anonymous_http", parse_boolean, None),
+        public_url=conf.value("dp_server", "public_url", parse_url, None),
         upload_path=conf.value("dp_server", "upload_path", conf.path_of, None),
         tak_protocol=conf.value("cot_server", "tak_protocol", parse_tak_protocol, _DEFAULT.tak_protocol),
         tak_protocol_of={

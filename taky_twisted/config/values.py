@@ -20,6 +20,7 @@ _FALSE = frozenset({"0", "no", "false", "off"})
 _SIZE = re.compile(r"([0-9]{1,15})[ \t]*(k|kib|m|mib|g|gib)?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _HOST = re.compile(r"[\w.-]{1,253}")
+_URL = re.compile(r"(https?)://(\[([0-9A-Fa-f:.]+)\]|[\w.-]{1,253})(:[0-9]{1,5})?/?", re.ASCII | re.IGNORECASE)
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -155,6 +156,20 @@ def parse_store(text: str, base: Path = Path(".")) -> str:
     if kind in ("redis", "rediss"):
         raise ValueError(f"Redis is not supported yet; {allowed}")
     raise ValueError(f"not a store; {allowed}")
+
+
+def parse_url(text: str) -> str:
+    """Read how clients reach the Marti API: ``http`` or ``https``, a host and perhaps a port; no path."""
+    refused = ValueError("not an address of a server; allowed: http://HOST:PORT or https://HOST:PORT, without a path")
+    match = _URL.fullmatch(text.strip())
+    if match is None or not 0 < int((match[4] or ":1")[1:]) < 65536:
+        raise refused
+    if match[3] is not None:
+        try:
+            ip_address(match[3])
+        except ValueError:
+            raise refused from None
+    return f"{match[1].lower()}://{match[2]}{match[4] or ''}"
 
 
 def parse_tak_protocol(text: str) -> TakProtocol:

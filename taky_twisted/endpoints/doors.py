@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
 
     from taky_twisted.identity.credentials import Source
+    from taky_twisted.identity.proofs import Auth
     from taky_twisted.identity.revocation import Register
     from taky_twisted.identity.tls import ClientCert, MutualTLS, TLSSettings
 
@@ -38,6 +39,7 @@ _TLS_KEYS = (
     "keyPassword",
     "caCerts",
     "clientCert",
+    "auth",
     "crl",
     "register",
     "certDb",
@@ -61,6 +63,13 @@ _KEYS = {
 }
 _INNER = ("tcp", "tcp6", "systemd")
 _CLIENT_CERT = ("required", "optional", "none")
+_AUTH = {
+    "none": ("none", "optional"),
+    "cert": ("required",),
+    "password": ("optional", "none"),
+    "cert+password": ("required",),
+}
+"""How peers prove who they are, and which values of ``clientCert`` go with that, the usual one first."""
 _MIN_TLS = {"TLSv1_2": "TLSv1_2", "1.2": "TLSv1_2", "TLSv1_3": "TLSv1_3", "1.3": "TLSv1_3"}
 
 
@@ -86,6 +95,8 @@ class TLSDefaults:
     """Key ``client_cert_required``; on some doors ``optional``."""
     alpn: tuple[bytes, ...] = ()
     """Protocols to agree on with clients that offer them, best first."""
+    tells_refused: bool = False
+    """See `TLSSettings.tells_refused`."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -93,13 +104,21 @@ class DoorEndpoint:
     """A listening socket, whom it admits, the PROXY header of a load balancer if there is one, and TLS."""
 
     def __init__(
-        self, reactor: Any, inner: IStreamServerEndpoint, *, proxied: bool = False, tls: MutualTLS | None = None
+        self,
+        reactor: Any,
+        inner: IStreamServerEndpoint,
+        *,
+        proxied: bool = False,
+        tls: MutualTLS | None = None,
+        auth: Auth | None = None,
     ) -> None:
         self._reactor = reactor
         self._inner = inner
         self._proxied = proxied
         self.tls = tls
         """The door's TLS, to be reloaded; None for a door without."""
+        self.auth = auth
+        """How peers prove who they are, if the string says so."""
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen; a factory with ``admits(address) -> bool`` is asked before anything is done for a connection."""
@@ -139,6 +158,8 @@ class TakTLSParser:
         """Make the endpoint of an already split string."""
         words = [str(each) for each in args]
         keys = {key: str(value) for key, value in kwargs.items()}
+        if "auth" in keys:
+            raise EndpointError("auth= is for the doors of this server: other programs know nothing of its accounts")
         return _tls_endpoint(reactor, self.prefix, words, keys, TLSDefaults())
 
 
@@ -162,6 +183,9 @@ def server_endpoint(reactor: Any, description: str, defaults: TLSDefaults | None
     if kind in TLS_PREFIXES:
         return _tls_endpoint(reactor, kind, words, keys, defaults or TLSDefaults())
     try:
+        if _auth(keys) not in (None, "none"):
+            raise EndpointError(f"auth={keys['auth']} counts only inside TLS, where nobody listens; use ssl:")
+        keys.pop("auth", None)
         endpoint, proxied = _socket_endpoint(reactor, kind, words, keys)
     except EndpointError as error:
         raise EndpointError(f"endpoint {description}: {error}") from error
@@ -189,16 +213,14 @@ def _tls_endpoint(
         settings = _settings(shown, named, defaults)
     except EndpointError as error:
         raise EndpointError(f"endpoint {shown}: {error}") from error
-    return DoorEndpoint(reactor, listening, proxied=proxied, tls=MutualTLS(settings))
+    return DoorEndpoint(reactor, listening, proxied=proxied, tls=MutualTLS(settings), auth=_auth(named))
 
 
 def _settings(shown: str, named: Mapping[str, str], defaults: TLSDefaults) -> TLSSettings:
     from taky_twisted.identity.revocation import Register
     from taky_twisted.identity.tls import TLSSettings
 
-    client_cert = named.get("clientCert", defaults.client_cert)
-    if client_cert not in _CLIENT_CERT:
-        raise EndpointError(f"clientCert={client_cert}: allowed are {', '.join(_CLIENT_CERT)}")
+    client_cert = _client_cert(named, defaults)
     min_tls = named.get("minTLS", "TLSv1_2")
     if min_tls not in _MIN_TLS:
         raise EndpointError(f"minTLS={min_tls}: allowed are {', '.join(_MIN_TLS)}; older versions are not safe")
@@ -210,14 +232,36 @@ def _settings(shown: str, named: Mapping[str, str], defaults: TLSDefaults) -> TL
         authorities=_source(named, "caCerts", defaults.ca_certificates, "[ssl] ca"),
         revocations=_source(named, "crl"),
         register=Register(register) if register else defaults.register,
-        client_cert=cast("ClientCert", client_cert),
+        client_cert=client_cert,
         min_version=cast('Literal["TLSv1_2", "TLSv1_3"]', _MIN_TLS[min_tls]),
         alpn=defaults.alpn,
+        tells_refused=defaults.tells_refused,
         chain=_source(named, "extraCertChain"),
     )
     if settings.revocations is not None and client_cert == "none":
         raise EndpointError("crl= has no effect with clientCert=none; leave one of them out")
     return _with_credentials(settings, named, defaults)
+
+
+def _auth(keys: Mapping[str, str]) -> Auth | None:
+    auth = keys.get("auth")
+    if auth is not None and auth not in _AUTH:
+        raise EndpointError(f"auth={auth}: allowed are {', '.join(_AUTH)}")
+    return cast("Auth | None", auth)
+
+
+def _client_cert(named: Mapping[str, str], defaults: TLSDefaults) -> ClientCert:
+    auth, said = _auth(named), named.get("clientCert")
+    if said is not None and said not in _CLIENT_CERT:
+        raise EndpointError(f"clientCert={said}: allowed are {', '.join(_CLIENT_CERT)}")
+    if auth is None:
+        return cast("ClientCert", said or defaults.client_cert)
+    fitting = _AUTH[auth]
+    if defaults.tells_refused and fitting == ("required",):
+        fitting = ("optional", "required")  # who has none is told so by the application
+    if said is not None and said not in fitting:
+        raise EndpointError(f"auth={auth} and clientCert={said} contradict each other; leave clientCert= out")
+    return cast("ClientCert", said or fitting[0])
 
 
 def _with_credentials(settings: TLSSettings, named: Mapping[str, str], defaults: TLSDefaults) -> TLSSettings:

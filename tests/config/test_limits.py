@@ -43,6 +43,17 @@ class LimitsTests(SynchronousTestCase):
                 "secondary_uids": 1000,
                 "known_contacts": 10_000,
                 "tombstones": 10_000,
+                "max_http_connections": 1000,
+                "max_http_per_address": 0,
+                "http_header_seconds": 30,
+                "http_idle_seconds": 60,
+                "http_stall_seconds": 60,
+                "upload_bytes": 400_000_000,
+                "uploads_per_principal": 8,
+                "stored_files": 20_000,
+                "video_connections": 1000,
+                "history_days": 7,
+                "history_bytes": 1 << 30,
             },
         )
 
@@ -114,7 +125,7 @@ class LimitsTests(SynchronousTestCase):
                     f"``{name}``",
                     LIMITS[name].unit,
                     default,
-                    f"{LIMITS[name].low:g} to {LIMITS[name].high:.0f}",
+                    f"{LIMITS[name].low:.12g} to {LIMITS[name].high:.0f}",
                     LIMITS[name].at,
                 )
                 for name, default, _ in limit_options()

@@ -61,6 +61,58 @@ class DoorTests(SynchronousTestCase):
             self.assertEqual(replace(others, ssl=TLS).cot_doors(), ("ssl:8089",))
             self.assertEqual(replace(others, cot_endpoints=("tcp:1",)).cot_doors(), ("tcp:1",))
 
+    def test_marti(self) -> None:
+        """The Marti API has a door of its own beside the default CoT door, of the same kind."""
+        self.assertEqual(Settings().marti_doors(), ("tcp:8080",))
+        self.assertEqual(Settings(bind_ip="::1").marti_doors(), (r"tcp:8080:interface=\:\:1",))
+        self.assertEqual(Settings(ssl=TLS, bind_ip="10.0.0.1").marti_doors(), ("ssl:8443:interface=10.0.0.1",))
+
+    def test_marti_in_a_taky_site(self) -> None:
+        """A site of taky has an HTTP door as it had: what only taky's keys say is no endpoint."""
+        for taky, door in (
+            (Settings(cot_port=9000), "tcp:8080"),
+            (Settings(cot_port=8089, ssl=TLS), "ssl:8443"),
+            (Settings(cot_port=8089, ssl=TLS, monitor_ip="127.0.0.1"), "ssl:8443"),
+        ):
+            self.assertEqual(taky.marti_doors(), (door,))
+
+    def test_marti_endpoints(self) -> None:
+        """Named endpoints are its doors, whatever else is said; they leave no default CoT door beside them."""
+        for settings in (Settings(), Settings(ssl=TLS, bind_ip="10.0.0.1"), Settings(cot_endpoints=("tcp:1",))):
+            settings = replace(settings, marti_endpoints=("tcp:2", "ssl:3"))
+            self.assertEqual(settings.marti_doors(), ("tcp:2", "ssl:3"))
+        self.assertEqual(Settings(marti_endpoints=("tcp:2",)).cot_doors(), ())
+        self.assertEqual(Settings(marti_endpoints=("tcp:2",), cot_port=9000).cot_doors(), ("tcp:9000",))
+
+    def test_no_marti_beside_others(self) -> None:
+        """Where an endpoint of any kind is named, HTTP is served only if one is named for it."""
+        for others in (
+            Settings(udp_port=6969),
+            Settings(multicast=(GROUP,)),
+            Settings(monitor_endpoints=("tcp:1",)),
+            Settings(cot_endpoints=("tcp:1",)),
+        ):
+            self.assertEqual(others.marti_doors(), ())
+            self.assertEqual(replace(others, ssl=TLS).marti_doors(), ())
+
+    def test_enroll(self) -> None:
+        """Enrollment has a door beside the default doors, if those speak TLS; naming one changes no other."""
+        self.assertEqual(Settings().enroll_doors(), ())
+        site = Settings(ssl=TLS, bind_ip="::1", cot_port=8089)
+        self.assertEqual(site.enroll_doors(), (r"ssl:8446:interface=\:\:1",))
+        for others in (
+            *(Settings(udp_port=6969), Settings(multicast=(GROUP,)), Settings(monitor_endpoints=("tcp:1",))),
+            *(Settings(cot_endpoints=("tcp:1",)), Settings(marti_endpoints=("tcp:1",))),
+        ):
+            self.assertEqual(replace(others, ssl=TLS).enroll_doors(), ())
+            named = replace(others, enroll_endpoints=("ssl:1", "ssl:2"))
+            self.assertEqual(named.enroll_doors(), ("ssl:1", "ssl:2"))
+            self.assertEqual((named.cot_doors(), named.marti_doors()), (others.cot_doors(), others.marti_doors()))
+        replaced = Settings(enroll_endpoints=("ssl:1",)).replaced(enroll_endpoints=["ssl:2"])
+        self.assertEqual(replaced.enroll_doors(), ("ssl:2",))
+        named = replace(site, enroll_endpoints=("ssl:1",))
+        self.assertEqual((named.cot_doors(), named.marti_doors()), (site.cot_doors(), site.marti_doors()))
+
     def test_monitor(self) -> None:
         """The monitor listens on its address, or on its endpoints."""
         self.assertEqual(Settings(monitor_ip="127.0.0.1").monitor_doors(), ("tcp:8087:interface=127.0.0.1",))
@@ -101,6 +153,14 @@ class ReplacedTests(SynchronousTestCase):
         """Endpoints of the command line replace the file's monitor address and its endpoints."""
         for settings in (Settings(monitor_ip="127.0.0.1"), Settings(monitor_endpoints=("tcp:1",))):
             self.assertEqual(settings.replaced(monitor_endpoints=["tcp:2"]).monitor_doors(), ("tcp:2",))
+
+    def test_marti(self) -> None:
+        """So with the Marti API: its endpoints, its address for clients, and who may call without TLS."""
+        settings = Settings(marti_endpoints=("tcp:1",), anonymous_http=True, public_url="http://old")
+        self.assertEqual(settings.replaced(), settings)
+        replaced = settings.replaced(marti_endpoints=["tcp:2"], anonymous_http=False, public_url="https://new:1")
+        self.assertEqual(replaced.marti_doors(), ("tcp:2",))
+        self.assertEqual((replaced.anonymous_http, replaced.public_url), (False, "https://new:1"))
 
     def test_groups(self) -> None:
         """Groups of the command line replace all of the file's; one group twice is refused."""

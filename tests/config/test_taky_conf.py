@@ -41,6 +41,12 @@ max_persist_ttl = 3600
 
 [dp_server]
 upload_path = /srv/uploads
+endpoints =
+    tcp:8080:interface=127.0.0.1
+    ssl:8443
+enroll_endpoints = ssl:8446
+anonymous_http = no
+public_url = https://tak.example.org:8443/
 
 [ssl]
 enabled = yes
@@ -127,7 +133,7 @@ class LoadTests(SynchronousTestCase):
         self.path.write_text("", "utf-8")
         found = load(str(self.path), self.cwd, self.absent)
         self.assertEqual((found.path, found.data_dir, found.warnings), (self.path, self.cwd / "taky-data", ()))
-        self.assertEqual(found.cot_doors(), ("tcp:8087",))
+        self.assertEqual((found.cot_doors(), found.marti_doors()), (("tcp:8087",), ("tcp:8080",)))
 
     def test_every_key(self) -> None:
         """Every key of the file ends up in its setting, with relative paths from the file's folder."""
@@ -155,6 +161,10 @@ class LoadTests(SynchronousTestCase):
                 log_cot_files=3,
                 max_persist_ttl=3600,
                 upload_path=Path("/srv/uploads"),
+                marti_endpoints=("tcp:8080:interface=127.0.0.1", "ssl:8443"),
+                enroll_endpoints=("ssl:8446",),
+                anonymous_http=False,
+                public_url="https://tak.example.org:8443",
                 chat_fallback=False,
                 tak_protocol="xml",
                 tak_protocol_of={"fox 1": "auto"},
@@ -179,6 +189,7 @@ class LoadTests(SynchronousTestCase):
         found = self.load(OF_TAKY)
         self.assertEqual(found.data_dir, self.site)
         self.assertEqual(found.cot_doors(), ("ssl:8089:interface=0.0.0.0",))
+        self.assertEqual(found.marti_doors(), ("ssl:8443:interface=0.0.0.0",))
         self.assertEqual(found.monitor_doors(), ())
         self.assertEqual((found.ssl.ca, found.ssl.key_pw), (self.site / "ssl" / "ca.crt", None))
         self.assertEqual((found.log_cot, found.upload_path), (None, self.site / "dp-user"))

@@ -19,6 +19,7 @@ from taky_twisted.config.values import (
     parse_redis,
     parse_size,
     parse_store,
+    parse_url,
 )
 
 ALL: list[Callable[[str], object]] = [
@@ -31,6 +32,7 @@ ALL: list[Callable[[str], object]] = [
     parse_redis,
     parse_size,
     parse_store,
+    parse_url,
 ]
 
 
@@ -157,6 +159,21 @@ class ValueTests(SynchronousTestCase):
             self.assertIn("Redis is not supported yet", self.refused(parse_redis, text))
         for text in ("false", "No", "off", "0"):
             parse_redis(text)
+
+    def test_url(self) -> None:
+        """The address that clients are given has a scheme, a host and perhaps a port, and nothing behind it."""
+        for text, url in {
+            "https://tak.example:8443": "https://tak.example:8443",
+            " HTTP://192.0.2.1/ ": "http://192.0.2.1",
+            "https://[2001:db8::1]:65535": "https://[2001:db8::1]:65535",
+        }.items():
+            self.assertEqual(parse_url(text), url)
+        self.refused(
+            parse_url,
+            *("", "tak.example:8443", "ftp://tak.example", "https://", "https://tak.example:0", "https://a:65536"),
+            *("https://a/Marti", "https://a?b", "https://a b", "https://user@a", "https://[a]", "https://[::::]"),
+            *("https://bücher.example", 'https://a"', "https://a:٣", "https://2001:db8::1"),
+        )
 
     @given(st.text())
     def test_any_text(self, text: str) -> None:

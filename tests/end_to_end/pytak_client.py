@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from configparser import ConfigParser
 from xml.sax.saxutils import quoteattr
@@ -39,8 +40,11 @@ class Listener(pytak.QueueWorker):  # type: ignore[misc]
 
 async def main() -> None:
     """Run until the connection ends."""
-    config = ConfigParser()
+    config = ConfigParser(interpolation=None)  # links have percent signs
     config["client"] = json.loads(sys.argv[1])
+    os.environ["HOME"] = config["client"].get("HOME", os.environ.get("HOME", ""))  # it keeps certificates there
+    if config["client"]["COT_URL"].startswith("tak:"):
+        config["client"].update(await pytak.client_functions.resolve_tak_url(config["client"]["COT_URL"]))
     tool = pytak.CLITool(config["client"])
     await tool.setup()
     tool.add_tasks({Speaker(tool.tx_queue, config["client"]), Listener(tool.rx_queue, config["client"])})

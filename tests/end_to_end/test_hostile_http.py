@@ -52,6 +52,7 @@ BODIES = (
 TYPES = (
     *("application/json", "text/plain", "application/xml", "multipart/form-data; boundary=b", "multipart/form-data"),
     *("application/x-www-form-urlencoded", "multipart/form-data; boundary=", "a/b; charset=\x7f", "", "x" * 1000),
+    *("\xff/\xfe", "multipart/form-data; boundary=\xff\xfe"),
 )
 HEADERS = (
     *(
@@ -62,6 +63,7 @@ HEADERS = (
     ),
     *("Content-Encoding: UTF-8", "Range: bytes=0-1", "Expect: 100-continue", "Expect: 200-ok", "Accept: image/png"),
     *("Upgrade: websocket", "Connection: Upgrade", "Origin: https://evil.example", "Host: evil.example/../", "Host:"),
+    *("Host: \xff\xfe", "Accept: \xff\xfe", "Cookie: \xff\xfe=\xff", "X-\xff: \xfe"),
     *("Transfer-Encoding: chunked", "Content-Length: 5", "If-Modified-Since: x", "Cookie: access_token=x", "A" * 2000),
 )
 METHODS = ("GET", "GET", "GET", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "get", "G\x80T", "TRACE")

@@ -46,7 +46,7 @@ class TLSTestCase(SynchronousTestCase):
 
     def refused(self, context: ssl.SSLContext) -> str:
         """Connect, be refused without having heard anything, and read the one line about it."""
-        before = len(self.server.lines("refused"))
+        before = len(self.server.lines(" refused"))
         try:
             # With TLS 1.3 the client's handshake is complete before the server has seen the certificate.
             client = self.connect(context)
@@ -54,8 +54,8 @@ class TLSTestCase(SynchronousTestCase):
             self.assertEqual(client.until_closed(), [])
         except OSError:
             pass
-        self.server.wait_for_log(rf"(?s)(refused.*){{{before + 1}}}")
-        (line,) = self.server.lines("refused")[before:]
+        self.server.wait_for_log(rf"(?s)( refused.*){{{before + 1}}}")
+        (line,) = self.server.lines(" refused")[before:]
         return line
 
 

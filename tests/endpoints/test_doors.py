@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -109,7 +110,9 @@ class StringTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """Every key arrives where it counts, and stands above what the site says."""
-        defaults = defaults_of(self.pki, client_cert="optional", alpn=(b"http/1.1",), key_password="no")
+        defaults = defaults_of(
+            self.pki, client_cert="optional", alpn=(b"http/1.1",), tells_refused=True, key_password="no"
+        )
         endpoint = server_endpoint(
             self.reactor,
             f"ssl:8089:crl={self.pki.crl_path}:minTLS=1.3:clientCert=required:register={self.pki.register_path}",
@@ -121,6 +124,7 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(
             (settings.client_cert, settings.min_version, settings.alpn), ("required", "TLSv1_3", (b"http/1.1",))
         )
+        self.assertTrue(settings.tells_refused)
         self.assertEqual(str(settings.private_key), f"[ssl] key {os.path.abspath(self.pki.key_path)}")
         assert settings.register is not None
         self.assertEqual(len(settings.register), 1)
@@ -203,6 +207,17 @@ class StringTests(SynchronousTestCase):
             (f"ssl:8089:register={pki.register_path}:certDb=x", "register= and certDb= are the same"),
             ("ssl:8089:register=/nowhere", "the certificate register /nowhere cannot be read"),
             (f"ssl:8089:clientCert=none:crl={pki.crl_path}", "crl= has no effect with clientCert=none"),
+            ("ssl:8089:auth=maybe", "auth=maybe: allowed are none, cert, password, cert+password"),
+            ("ssl:8089:auth=cert:clientCert=optional", "auth=cert and clientCert=optional contradict each other"),
+            ("ssl:8089:auth=cert+password:clientCert=none", "contradict each other; leave clientCert= out"),
+            ("ssl:8089:auth=password:clientCert=required", "contradict each other"),
+            ("ssl:8089:auth=none:clientCert=required", "contradict each other"),
+            ("tcp:8087:auth=password", "auth=password counts only inside TLS", "use ssl:"),
+            ("tcp:8087:auth=cert", "auth=cert counts only inside TLS"),
+            ("unix:/x:auth=cert+password", "counts only inside TLS"),
+            ("haproxy:tcp:8087:auth=password", "counts only inside TLS"),
+            ("tcp:8087:auth=x", "auth=x: allowed are none, cert, password, cert+password"),
+            (r"ssl:inner=tcp\:1\:auth=password", "unknown key 'auth'"),
             ("tcp:", "no port"),
             ("tcp:x", "port=x"),
             ("tcp:8087:interfce=1", "did you mean interface?"),
@@ -226,6 +241,33 @@ class StringTests(SynchronousTestCase):
             (r"ssl:inner=tcp\:1\:a=1\:a=2", "a= is there twice"),
         ):
             self.assert_error(described, *words, defaults=defaults_of(pki))
+
+    def test_auth(self) -> None:
+        """What a door takes as proof decides what it asks for in the handshake."""
+        good = defaults_of(self.pki)
+        told = replace(good, client_cert="optional", tells_refused=True)
+        for described, defaults, client_cert in (
+            ("ssl:8089:auth=none", good, "none"),
+            ("ssl:8089:auth=none:clientCert=optional", good, "optional"),
+            ("ssl:8089:auth=cert", replace(good, client_cert="optional"), "required"),
+            ("ssl:8089:auth=password", good, "optional"),
+            ("ssl:8089:auth=password:clientCert=none", good, "none"),
+            ("ssl:8089:auth=cert+password", good, "required"),
+            ("ssl:8089:auth=cert", told, "optional"),
+            ("ssl:8089:auth=cert+password", told, "optional"),
+            ("ssl:8089:auth=cert+password:clientCert=required", told, "required"),
+        ):
+            door: Any = server_endpoint(self.reactor, described, defaults)
+            self.assertEqual(door.tls.settings.client_cert, client_cert, described)
+            self.assertEqual(door.auth, described.split(":")[2].partition("=")[2])
+        self.assertIsNone(server_endpoint(self.reactor, "ssl:8089", good).auth)  # type: ignore[attr-defined]
+
+    def test_auth_elsewhere(self) -> None:
+        """Other programs know no accounts: there such a string is refused rather than open to all."""
+        error = self.assertRaises(
+            EndpointError, TakTLSParser().parseStreamServer, self.reactor, "8089", auth="password"
+        )
+        self.assertIn("auth= is for the doors of this server", str(error))
 
     def test_bad_files(self) -> None:
         """What is wrong with a file is said with the setting and the file."""

@@ -16,9 +16,9 @@ from cryptography import x509
 from taky_twisted.cli.commands import CommandError, Verbs, absolute, add_verb
 from taky_twisted.cli.site import Site, now
 from taky_twisted.cli.site_maker import CONF
-from taky_twisted.config import parse_boolean
 from taky_twisted.config.conf_file import ConfFile
 from taky_twisted.config.taky_conf import read_settings
+from taky_twisted.config.values import parse_redis
 from taky_twisted.enrollment.authority import Authority, alternative_name, alternative_names
 from taky_twisted.enrollment.register import SERVER
 from taky_twisted.identity.credentials import Source, load_credentials
@@ -91,14 +91,12 @@ def read_site(path: Path) -> tuple[Site, list[Finding]]:
         raise CommandError(f"{path}: not a configuration of taky: {first}") from error
     sections: dict[str, dict[str, str | None]] = {name: dict(parser.items(name)) for name in parser.sections()}
     findings = []
-    if _uses_redis(sections.get("taky", {}).get("redis")):
-        sections["taky"] = {**sections["taky"], "redis": None}
+    if parse_redis(sections.get("taky", {}).get("redis") or "false"):
         findings.append(
             Finding(
-                "[taky] redis: this server keeps the picture in its own folder, without Redis; write 'redis = false'."
+                "[taky] redis: this server keeps the picture in its own folder, without Redis."
                 " What is on the map now comes back as soon as its owners report again",
                 good=False,
-                stops=True,
             )
         )
     site = Site(read_settings(ConfFile(sections, path, path.parent), path.parent))
@@ -182,15 +180,6 @@ def _server(site: Site) -> x509.Certificate:
         raise EndpointError(f"{site.name}: [ssl] cert names no file; set it")
     key = ssl.key or ssl.cert
     return load_credentials(Source("[ssl] key", str(key)), Source("[ssl] cert", str(ssl.cert)), ssl.key_pw).certificate
-
-
-def _uses_redis(text: str | None) -> bool:
-    if not text:
-        return False
-    try:
-        return parse_boolean(text)
-    except ValueError:
-        return True
 
 
 def _answers(path: Path) -> bool:

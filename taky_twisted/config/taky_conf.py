@@ -63,8 +63,12 @@ def load(path: str | None = None, cwd: Path = Path("."), system: Path = SYSTEM_F
 
 def read_settings(conf: ConfFile, cwd: Path) -> Settings:
     """Ask a file for every key that there is; raises `ConfigError` for the first that is wrong, or unknown."""
-    conf.value("taky", "redis", parse_redis, None)
     warnings: list[str] = []
+    if conf.value("taky", "redis", parse_redis, False):
+        warnings.append(
+            f"{conf.path}: [taky] redis is not used yet: what is on the map is kept in `store`, and what taky has in"
+            " Redis is not read"
+        )
     ssl = _ssl(conf, warnings)
     cot_port = conf.value("cot_server", "port", parse_port, None)
     cot_endpoints = conf.lines("cot_server", "endpoints", str)

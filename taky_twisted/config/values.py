@@ -182,7 +182,6 @@ def parse_tak_protocol(text: str) -> TakProtocol:
     raise ValueError("not a choice; allowed: auto (protobuf is offered) or xml (it is not)")
 
 
-def parse_redis(text: str) -> None:
-    """Read taky's ``redis`` switch, of which only "not used" is supported yet."""
-    if text.strip().lower() not in _FALSE:
-        raise ValueError("Redis is not supported yet; allowed: false, or no value (retained items are kept in `store`)")
+def parse_redis(text: str) -> bool:
+    """Read taky's ``redis`` switch, a truth value or an address; whether it asks for Redis."""
+    return text.strip().lower() not in _FALSE

@@ -254,10 +254,12 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("did you mean max_connections?", self.refused("[limits]\nmax_connection = 1\n"))
 
     def test_redis(self) -> None:
-        """A site that keeps its items in Redis is told that this is not supported yet; one that says no to it works."""
+        """A site that keeps its items in Redis starts, and is told that this is not used; one that says no is not."""
         for value in ("true", "redis://localhost"):
-            message = self.refused(f"[taky]\nredis = {value}\n")
-            self.assertTrue(message.startswith(f"[taky] redis = '{value}': Redis is not supported yet; allowed: "))
+            (warning,) = self.load(f"[taky]\nredis = {value}\n").warnings
+            self.assertIn("[taky] redis is not used yet", warning)
+        for value in ("false", "no", ""):
+            self.assertEqual(self.load(f"[taky]\nredis = {value}\n").warnings, ())
         self.assertIn("not supported yet", self.refused("[taky]\nstore = redis:localhost\n"))
         self.assertEqual(self.load("[taky]\nredis = false\n").store, None)
 

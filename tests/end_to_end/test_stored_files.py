@@ -126,7 +126,7 @@ class KillTests(FilesTestCase):
             connection.endheaders(wire[: len(wire) // 2])
             incoming = self.server.data_dir / "dp-user" / "blobs" / "incoming"
             end = time.monotonic() + PATIENCE
-            while not any(path.stat().st_size for path in incoming.iterdir()):
+            while not any(path.stat().st_size for path in incoming.glob("*")):  # the folder may not be there yet
                 self.assertLess(time.monotonic(), end)
                 time.sleep(0.01)
             self.server.kill()

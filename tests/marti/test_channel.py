@@ -316,6 +316,15 @@ class OutflowTests(ChannelTestCase):
         waiting[2].lose()
         self.assertEqual(self.ask.connections._unread, 0)
 
+    def test_gone(self) -> None:
+        """What is still made for a client that is gone does not count."""
+        connection = self.connect()
+        connection.send(spell("PUT", "/Marti/upload", headers={"Content-Length": "9"}))
+        connection.lose()
+        (request,) = self.own.requests
+        request.hold(1 << 40)
+        self.assertEqual(self.ask.connections._unread, 0)
+
     def test_reads_on(self) -> None:
         """One that has taken all in time may go on."""
         connection = self.connect()

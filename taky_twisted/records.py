@@ -25,6 +25,21 @@ Record = Union[
     Account,
 ]
 
+LISTS: dict[type[Record], str] = {
+    Item: "items",
+    Tombstone: "tombstones",
+    KnownContact: "contacts",
+    Emergency: "emergencies",
+    MissedChat: "chats",
+    ActiveGroups: "active_groups",
+    StoredFile: "files",
+    VideoConnection: "videos",
+    Invite: "invites",
+    SpentUse: "spent_uses",
+    Account: "accounts",
+}
+"""Where `Kept` has the records of each kind."""
+
 
 @dataclass(slots=True)
 class Kept:
@@ -42,11 +57,10 @@ class Kept:
     spent_uses: list[SpentUse] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
 
+    def add(self, record: Record) -> None:
+        """Put a record into the list of its kind."""
+        getattr(self, LISTS[type(record)]).append(record)
+
     def all(self) -> list[Record]:
         """List the records of all kinds."""
-        kinds = (
-            *(self.items, self.tombstones, self.contacts, self.emergencies, self.chats),
-            *(self.active_groups, self.files, self.videos),
-            *(self.invites, self.spent_uses, self.accounts),
-        )
-        return [record for records in kinds for record in records]
+        return [record for name in LISTS.values() for record in getattr(self, name)]

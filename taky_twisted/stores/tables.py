@@ -152,16 +152,8 @@ def read_all(connection: sqlite3.Connection, now: float) -> Kept:
         sqlite3.Error: The file is damaged.
         ValueError: A column holds what this server never writes.
     """
-    return Kept(
-        items=ITEMS.read(connection, now),
-        tombstones=TOMBSTONES.read(connection, now),
-        contacts=CONTACTS.read(connection, now),
-        emergencies=EMERGENCIES.read(connection, now),
-        chats=CHATS.read(connection, now),
-        active_groups=ACTIVE_GROUPS.read(connection, now),
-        files=FILES.read(connection, now),
-        videos=VIDEOS.read(connection, now),
-        invites=INVITES.read(connection, now),
-        spent_uses=SPENT_USES.read(connection, now),
-        accounts=ACCOUNTS.read(connection, now),
-    )
+    kept = Kept()
+    for table in TABLES.values():
+        for record in table.read(connection, now):
+            kept.add(record)
+    return kept

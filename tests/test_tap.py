@@ -193,7 +193,7 @@ class OptionsTests(TapTestCase):
             ("[nothing]\n", "nothing"),
             ("[cot_server]\nport = http\n", "port"),
             ("[cot_server]\nport = 8087\nendpoints = tcp:8088\n", "cannot stand beside"),
-            ("[taky]\nredis = true\n", "Redis is not supported yet"),
+            ("[taky]\nstore = redis:localhost\n", "Redis is not supported yet"),
             ("[limits]\nmax_connections = many\n", "max_connections"),
         ):
             text = self.refused(conf=conf)

@@ -20,6 +20,7 @@ MAX_STREAMS = 10_000
 TEAMS = ("Cyan", "White", "Yellow", "Orange", "Magenta", "Red", "Maroon", "Purple", "Blue", "Teal", "Green", "Brown")
 POSITION, MARKER, CHAT, EMERGENCY, DELETE = "a-f-G-U-C", "a-h-G", "b-t-f", "b-a-o-tbl", "t-x-d-d"
 PING, PONG = "t-x-c-t", b"t-x-c-t-r"
+REQUEST, RESPONSE = "t-x-takp-q", "t-x-takp-r"
 
 FindMarks = Callable[[bytearray, int, int], list[bytes]]
 """Finds the marks in a buffer from, to: each as ``STREAM NUMBER NANOSECONDS``."""
@@ -162,6 +163,11 @@ def delete(uid: str, index: int, number: int, remarks: str) -> bytes:
 def ping(index: int) -> bytes:
     """Spell a ping."""
     return _event(f"{uid_of(index)}-ping", PING, "", index, 0, 10)
+
+
+def control(type_: str, detail: str) -> bytes:
+    """Spell a message that is between a client and its server."""
+    return _event("protouid", type_, detail, 0, 0, 60)
 
 
 def team_of(index: int) -> str:

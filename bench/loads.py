@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import events, proc
-from .crowd import Client, Crowd, tell
+from .crowd import Client, Crowd, MakeEncoding, tell
 from .jobs import Job, Outcome
 from .talk import Meter, Sender, Talk
 from .tally import Tally
@@ -38,6 +38,15 @@ def mixed(job: Job) -> Outcome:
         return senders + [direct_sender(sender.client, tally, crowd) for sender in senders]
 
     return _talk(job, open_streams)
+
+
+def half_protobuf(job: Job) -> Outcome:
+    """Some say positions in XML; of all others every second one hears them in protobuf."""
+    from .protobuf import Protobuf
+
+    return _talk(
+        job, lambda crowd, tally: [position_sender(client, tally, crowd) for client in _senders(job, crowd)], Protobuf
+    )
 
 
 def position_sender(client: Client, tally: Tally, crowd: Crowd) -> Sender:
@@ -91,9 +100,18 @@ def _senders(job: Job, crowd: Crowd) -> list[Client]:
     return crowd.clients[: job.count("senders")]
 
 
-def gather(job: Job, crowd: Crowd, identified: int | None = None) -> Tally:
-    """Connect everybody, let them say who they are, and listen; some of them as samples of how late events are."""
-    clients = crowd.connect(job.count("clients"))
+def gather(job: Job, crowd: Crowd, identified: int | None = None, other_encoding: MakeEncoding | None = None) -> Tally:
+    """Connect everybody, let them say who they are, and listen; some of them as samples of how late events are.
+
+    Args:
+        job: how many.
+        crowd: where they join.
+        identified: how many say who they are; None for all.
+        other_encoding: how every second one speaks that is no sender.
+    """
+    half = (job.count("clients") - job.count("senders")) // 2 if other_encoding is not None else 0
+    clients = crowd.connect(job.count("clients") - half)
+    clients += crowd.connect(half, encoding=other_encoding)
     crowd.identify(clients[:identified])
     crowd.settle(clients)
     crowd.tally = tally = Tally(len(clients))
@@ -102,9 +120,9 @@ def gather(job: Job, crowd: Crowd, identified: int | None = None) -> Tally:
     return tally
 
 
-def _talk(job: Job, open_streams: OpenStreams) -> Outcome:
+def _talk(job: Job, open_streams: OpenStreams, other_encoding: MakeEncoding | None = None) -> Outcome:
     outcome, crowd, size = Outcome(), job.crowd(), job.size
-    tally = gather(job, crowd, job.count("identified") or None)
+    tally = gather(job, crowd, job.count("identified") or None, other_encoding)
     talk = Talk(
         crowd,
         tally,

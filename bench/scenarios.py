@@ -125,6 +125,16 @@ SCENARIOS: dict[str, Scenario] = {
             rounds=3,
         ),
         Scenario(
+            "protobuf",
+            "as flat, and every second of those who only listen speaks protobuf",
+            loads.half_protobuf,
+            _LOAD | {"clients": 101, "senders": 10, "window": 16},
+            _SHORT | {"senders": 5},
+            _COST,
+            rounds=3,
+            taky=None,
+        ),
+        Scenario(
             "slow",
             "100 clients, 20 say ten positions a second each; five stop reading, one of six reads again in time",
             readers.stalled,

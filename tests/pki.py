@@ -33,6 +33,19 @@ if TYPE_CHECKING:
 
 DAY = datetime.timedelta(days=1)
 
+SIGNING = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""What an authority's key is for."""
+
 
 def days_from_now(days: float) -> datetime.datetime:
     """Return the time some days from now; negative for the past."""
@@ -102,6 +115,7 @@ class Authority:
             .not_valid_before(days_from_now(-100))
             .not_valid_after(days_from_now(100))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(SIGNING, critical=True)  # without it Python 3.13 trusts nothing that this signs
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
         )
         if above:

@@ -213,7 +213,7 @@ def make_server(reactor: Any, settings: Settings) -> Server:
         if settings.log_cot is not None
         else None
     )
-    connections = Connections(reactor, settings.limits, failures)
+    connections = Connections(reactor, settings.limits, failures, settings.ssl.expiry_message)
     defaults = _tls_defaults(settings)
     accounts = make_accounts(reactor, store, router, defaults.register)
     doors = list(_stream_doors(reactor, settings, defaults, router, connections, recorder, accounts))

@@ -197,7 +197,7 @@ class PKI:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ca = Authority()
         self.other_ca = Authority("Other CA")
-        self.server = self.ca.issue("localhost", server=True)
+        self.server = self.ca.issue("localhost", server=True, ends=60)
         self.client = self.ca.issue("ALPHA-1")
         self.second_client = self.ca.issue("BRAVO-2")
         self.revoked = self.ca.issue("REVOKED-3")

@@ -24,6 +24,8 @@ class SslSettings:
 
     enabled: bool = False
     """The default CoT door speaks TLS; the other keys count for every TLS door, enabled or not."""
+    expiry_message: bool = False
+    """Clients whose certificate ends soon get a chat message about it."""
     client_cert_required: bool = True
     """Clients without a certificate are refused; otherwise they are asked for one, and taken without."""
     ca: Path | None = Path("/etc/taky/ssl/ca.crt")

@@ -146,6 +146,7 @@ def _ssl(conf: ConfFile, warnings: list[str]) -> SslSettings:
         name = "server_p12_key"
     return SslSettings(
         enabled=conf.value("ssl", "enabled", parse_boolean, default.enabled),
+        expiry_message=conf.value("ssl", "expiry_message", parse_boolean, default.expiry_message),
         client_cert_required=conf.value("ssl", "client_cert_required", parse_boolean, default.client_cert_required),
         ca=conf.optional("ssl", "ca", conf.path_of, default.ca),
         ca_key=conf.optional("ssl", "ca_key", conf.path_of, default.ca_key),

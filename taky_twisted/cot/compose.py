@@ -12,11 +12,11 @@ from dataclasses import replace
 from uuid import uuid4
 from xml.etree import ElementTree
 from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
-from .event import PROLOG, Detail, Event
+from .event import PROLOG, Destinations, Detail, Event
 from .times import format_time
-from .types import CHAT_FAILED, DELETE, FILE_OFFER, GROUPS_CHANGED, PONG
+from .types import CHAT, CHAT_FAILED, DELETE, FILE_OFFER, GROUPS_CHANGED, PONG
 from .xmlcodec import Edit, apply_edits, set_attributes
 
 NOTICE_SECONDS = 20
@@ -24,6 +24,9 @@ NOTICE_SECONDS = 20
 OFFER_SECONDS = 100
 """How long the offer of a file stays fresh (TAK Server ``util/CommonUtil.java``)."""
 MAX_FILE_NAME_CHARS = 100
+DAY = 24 * 3600
+SERVER = "TAK-Server"
+"""As whom the server writes to clients."""
 FALLBACK_TYPE = "a-f-G-U-C"
 """The type named in a departure when the contact's own is not known."""
 
@@ -94,6 +97,27 @@ def file_offer(event: Event, url: str, sha256: str, sender: str, now: float) -> 
     # Directed as the event was, should it have to find its way again because a connection breaks.
     detail = Detail(destinations=event.detail.destinations)
     return _notice(sha256, FILE_OFFER, now, detail, inner, "h-e", OFFER_SECONDS)
+
+
+def message(text: str, to: str, now: float) -> Event:
+    """Write to a client, as a chat from the server.
+
+    Source: ATAK-CIV ``android/chat/GeoChatService.java`` (what it wants in ``__chat`` and ``remarks``).
+
+    Args:
+        text: what is said.
+        to: the client's uid.
+        now: seconds since the epoch.
+    """
+    identifier, room = str(uuid4()), quoteattr(SERVER)
+    inner = (
+        f'<detail><__chat parent="RootContactGroup" groupOwner="false" messageId="{identifier}" chatroom={room}'
+        f' id={room} senderCallsign={room}><chatgrp uid0={room} uid1={quoteattr(to)} id={room}/></__chat>'
+        f'<link uid={room} type="{FALLBACK_TYPE}" relation="p-p"/><remarks source={room} to={quoteattr(to)}'
+        f' time="{format_time(now)}">{escape(text)}</remarks></detail>'
+    )
+    detail = Detail(destinations=Destinations(uids=(to,), explicit=True))
+    return _notice(f"GeoChat.{SERVER}.{to}.{identifier}", CHAT, now, detail, inner, seconds=DAY)
 
 
 def repeated(event: Event, now: float, stale: float) -> Event:

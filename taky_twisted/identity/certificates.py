@@ -42,6 +42,7 @@ def certificate_of(certificate: x509.Certificate) -> Certificate:
         issuer=distinguished_name(certificate.issuer),
         serial=certificate.serial_number,
         begins=certificate.not_valid_before_utc.timestamp(),
+        ends=certificate.not_valid_after_utc.timestamp(),
     )
 
 

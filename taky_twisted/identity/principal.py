@@ -20,6 +20,8 @@ class Certificate:
     serial: int
     begins: float = field(default=0.0, compare=False)
     """From when it is valid, in seconds since the epoch; 0 if that is not known."""
+    ends: float = field(default=0.0, compare=False)
+    """Until when it is valid, in seconds since the epoch; 0 if that is not known."""
 
     @property
     def serial_hex(self) -> str:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 ClientCert = Literal["required", "optional", "none"]
 
+SOON = datetime.timedelta(days=30)
+"""How long before its end the server's own certificate is spoken of."""
 SESSION_SECONDS = 3600
 """How long a client may resume a session without showing its certificate again."""
 
@@ -222,6 +224,12 @@ class MutualTLS:
                 "clients will refuse it",
                 name=self.settings.name,
                 begin=f"{begin:%Y-%m-%d}",
+                end=f"{end:%Y-%m-%d}",
+            )
+        elif end - now < SOON:
+            self.log.warn(
+                "endpoint {name}: the server's own certificate ends on {end}: takyctl renew-server makes a new one",
+                name=self.settings.name,
                 end=f"{end:%Y-%m-%d}",
             )
 

@@ -14,10 +14,12 @@ from twisted.internet.task import LoopingCall
 from taky_twisted.background import logged, undeterred
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.shapes import Shapes
-from taky_twisted.identity.cert_db import name_key
+from taky_twisted.identity.cert_db import ban_key
 from taky_twisted.identity.failures import Failures
 from taky_twisted.logs import Logger
 from taky_twisted.notices import Notices
+
+from .expiry import Expiry
 
 if TYPE_CHECKING:
     from .protocol import CoTProtocol
@@ -33,12 +35,15 @@ class Connections(Service):
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, limits: Limits, failures: Failures | None = None) -> None:
+    def __init__(
+        self, clock: IReactorTime, limits: Limits, failures: Failures | None = None, expiry_message: bool = False
+    ) -> None:
         self._clock = clock
         self.limits = limits
         self.failures = failures or Failures(clock)
         """Remembers whom the doors refused."""
         self.notices = Notices(clock)
+        self.expiry = Expiry(self.notices, expiry_message)
         self.shapes = Shapes()
         self._all: dict[CoTProtocol, None] = {}
         self._per_address: Counter[str] = Counter()
@@ -114,7 +119,7 @@ class Connections(Service):
 
     def close_named(self, name: str, reason: str) -> int:
         """Cut off everybody whose certificate or account has a name; return how many those were."""
-        key = name_key(name)
+        key = ban_key(name)
         named = [each for each in self._all if each.is_called(key)]
         for connection in named:
             connection.abort(reason)

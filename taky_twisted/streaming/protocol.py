@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from taky_twisted.background import logged
 from taky_twisted.identity.accounts import account_key
-from taky_twisted.identity.cert_db import name_key
+from taky_twisted.identity.cert_db import ban_key
 from taky_twisted.identity.certificates import principal_of, printable
 from taky_twisted.identity.errors import BadCredentials, Busy
 from taky_twisted.identity.principal import ANONYMOUS, Principal
@@ -102,6 +102,7 @@ class CoTProtocol(TAKStream):
         if self._counted_unidentified and self._subscription is not None and self._subscription.primary is not None:
             self._counted_unidentified = False
             self.factory.connections.unidentified -= 1
+            self.factory.connections.expiry.joined(self._subscription, self._clock.seconds())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._login = None
@@ -123,13 +124,19 @@ class CoTProtocol(TAKStream):
         return self._subscription.principal.name if self._subscription is not None else self._shown.name
 
     def is_called(self, key: str) -> bool:
-        """Whether its account or its certificate has a name, as `name_key` spells it."""
-        return any(name is not None and name_key(name) == key for name in (self.principal_name, self._shown.name))
+        """Whether its account or its certificate has a name, as `ban_key` spells it."""
+        return any(name is not None and ban_key(name) == key for name in (self.principal_name, self._shown.name))
 
     def check_certificate(self) -> None:
-        """Close the connection if its certificate is refused by now: resumed or live, revoked is revoked."""
+        """Close the connection if its certificate is refused by now: resumed or live, revoked is revoked.
+
+        A ban of the name ends one that a password let in, too.
+        """
         if self._subscription is not None:
-            refusal = refusal_of(self.transport, self._subscription.principal)
+            principal, accounts = self._subscription.principal, self.factory.accounts
+            refusal = refusal_of(self.transport, principal)
+            if refusal is None and principal.by_password and accounts is not None:
+                refusal = accounts.refusal_of(principal.name or "")
             if refusal is not None:
                 self._tell(refusal)
                 self.abort(refusal)

@@ -18,6 +18,7 @@ from taky_twisted.identity.errors import EndpointError
 from taky_twisted.identity.principal import ANONYMOUS, Certificate
 from taky_twisted.identity.revocation import Register
 from taky_twisted.identity.tls import MutualTLS, TLSSettings
+from tests.fakes import LogLines
 from tests.identity.pairs import Pair
 from tests.pki import PKI, Authority, ClientTLS, Credentials
 
@@ -214,6 +215,16 @@ class MutualTLSTests(TLSTestCase):
             error = self.assertRaises(EndpointError, self.tls, authorities=None, client_cert=policy)
             self.assertIn(f"clientCert={policy} needs to know", str(error))
             self.assertIn("add caCerts=, or set ca in section [ssl], or say clientCert=none", str(error))
+
+    def test_certificate_that_ends_soon(self) -> None:
+        """From thirty days before its end the operator is told of the server's own certificate, and what to do."""
+        log = LogLines(self)
+        for days, told in ((31, 0), (29, 1)):
+            server = self.pki.ca.issue("localhost", server=True, ends=days)
+            self.pki.write("server.pem", server.pem)
+            self.pki.write("server.key", server.key_pem())
+            self.tls()
+            self.assertEqual(len([line for line in log() if "renew-server" in line]), told, f"{days} days")
 
     def test_own_certificate_expired(self) -> None:
         """A server whose own certificate has expired starts, with a warning that names the dates."""

@@ -12,7 +12,7 @@ from taky_twisted.cli.running import NotRunning, RunningServer
 from taky_twisted.cli.site import Site
 from taky_twisted.cli.site_accounts import set_enabled
 from taky_twisted.enrollment.errors import EnrollmentError
-from taky_twisted.identity.cert_db import Record, name_key
+from taky_twisted.identity.cert_db import Record, ban_key, name_key
 from taky_twisted.identity.errors import EndpointError
 
 KICKBAN_MORE = """\
@@ -31,11 +31,13 @@ MAX_SERIAL_DIGITS = 40
 def add_to(verbs: Verbs) -> None:
     """Add the verbs."""
     parser = add_verb(verbs, "kickban", run, "revoke somebody's certificates", KICKBAN_MORE)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the name in the certificate; never a serial")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="the name in the certificate, in any case; never a serial"
+    )
     parser.add_argument("--serial", metavar="HEX", help="revoke only the certificate with this serial")
     add_socket(parser)
     parser = add_verb(verbs, "unban", run_unban, "let somebody have certificates again", UNBAN_MORE)
-    parser.add_argument("name", metavar="NAME", help="as it was banned")
+    parser.add_argument("name", metavar="NAME", help="as it was banned, in any case")
     add_socket(parser)
 
 
@@ -126,9 +128,8 @@ def _write_list(site: Site) -> None:
 
 def _hint(records: list[Record], name: str) -> None:
     names = {name_key(record.name) for record in records}
-    if name not in names:
+    if ban_key(name) not in map(ban_key, names):
         similar = get_close_matches(name, sorted(names), 3, 0.7)
-        similar += [other for other in sorted(names) if other.casefold() == name.casefold() and other not in similar]
         more = f"; did you mean {' or '.join(similar)}?" if similar else ""
         note(f"the register has no certificate of {name}{more}")
 

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from taky_twisted.enrollment.authority import Authority
 from taky_twisted.enrollment.errors import Banned, EnrollmentError
 from taky_twisted.enrollment.files import PRIVATE, PUBLIC, replace_file
-from taky_twisted.identity.cert_db import Ban, CertDb, Record, beside, name_key
+from taky_twisted.identity.cert_db import Ban, CertDb, Record, ban_key, beside, name_key
 from taky_twisted.identity.certificates import distinguished_name, name_in
 
 ISSUED_FOLDER = "issued"
@@ -100,15 +100,15 @@ class CertificateRegister:
         Returns:
             Those that it knows and that were not revoked before.
         """
-        key = name_key(name)
+        key = ban_key(name)
         with self._changing() as found:
             now = self._now()
             revoked = [
                 found.revoke(record, now)
                 for record in list(found.records())
-                if record.revoked is None and record.kind != "server" and name_key(record.name) == key
+                if record.revoked is None and record.kind != "server" and ban_key(record.name) == key
             ]
-            found.bans[key] = Ban(key, now)
+            found.bans[key] = Ban(name_key(name), now)
         return revoked
 
     def revoke_serial(self, serial: int) -> list[Record]:
@@ -131,8 +131,8 @@ class CertificateRegister:
         with self._changing() as found:
             if not _still_banned(found, name):
                 return False
-            ban = found.bans[name_key(name)]
-            found.bans[name_key(name)] = replace(ban, until=self._now())
+            ban = found.bans[ban_key(name)]
+            found.bans[ban_key(name)] = replace(ban, until=self._now())
         return True
 
     def publish(self, authority: Authority) -> Path:
@@ -248,5 +248,5 @@ def record_of(certificate: x509.Certificate, details: Details) -> Record:
 
 
 def _still_banned(found: CertDb, name: str) -> bool:
-    ban = found.bans.get(name_key(name))
+    ban = found.bans.get(ban_key(name))
     return ban is not None and ban.until is None

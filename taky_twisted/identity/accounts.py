@@ -133,8 +133,7 @@ class Accounts:
         hashed = account.password if (account := self.find(name)) is not None else ""
         right = await self.passwords.is_right(hashed, password, address)
         # It may have changed in the meantime.
-        account = self.find(name)
-        refusal = self._refusal(account) if account is not None else "there is no such account"
+        account, refusal = self.find(name), self.refusal_of(name)
         if refusal is None and account is not None and account.password != hashed:
             refusal = "the password was changed at that moment"
         if refusal is None and not right:
@@ -145,8 +144,11 @@ class Accounts:
         self._delays.succeeded(who)
         return replace(self.principal(account.name), by_password=True)
 
-    def _refusal(self, account: Account) -> str | None:
-        """Say why an account is of no use, whatever the password."""
+    def refusal_of(self, name: str) -> str | None:
+        """Say why no password of a name counts (any more); None if one does."""
+        account = self.find(name)
+        if account is None:
+            return "there is no such account"
         if not account.password:
             return "the account has no password"
         if not account.enabled:
@@ -170,8 +172,7 @@ class Accounts:
         Raises:
             BadCredentials: the account is gone, disabled or banned, or has had another password since.
         """
-        account = self.find(name)
-        refusal = self._refusal(account) if account is not None else "there is no such account"
+        account, refusal = self.find(name), self.refusal_of(name)
         if refusal is not None or account is None:
             raise BadCredentials(refusal)
         if issued <= account.since:

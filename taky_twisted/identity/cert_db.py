@@ -91,7 +91,7 @@ class CertDb:
     known: dict[tuple[str, int], Record] = field(default_factory=dict)
     """What our file says, by issuer and serial."""
     bans: dict[str, Ban] = field(default_factory=dict)
-    """By `name_key`."""
+    """By `ban_key`."""
     foreign: list[str] = field(default_factory=list)
     """Lines of our file that we do not understand, a later version's perhaps."""
     problems: list[Problem] = field(default_factory=list)
@@ -198,7 +198,10 @@ class CertDb:
     def _take(self, told: dict[str, Any]) -> None:
         if "ban" in told:
             ban = Ban(str(told["ban"]), _time(told["since"]), _time(told["until"]) if told.get("until") else None)
-            self.bans[name_key(ban.name)] = ban
+            known = self.bans.get(ban_key(ban.name))
+            # Of two that differ in case only, which an older version told apart, the one that lasts longer counts.
+            if known is None or ban.until is None or (known.until is not None and ban.until >= known.until):
+                self.bans[ban_key(ban.name)] = ban
             return
         values = {each.name: told[each.name] for each in fields(Record) if told.get(each.name) is not None}
         for name in ("issued", "expires", "revoked"):
@@ -255,6 +258,11 @@ def same_issuer(one: str, other: str) -> bool:
 def name_key(name: str) -> str:
     """Spell a name so that two are equal if they look equal, as a certificate's name does in the log."""
     return unicodedata.normalize("NFC", printable(name.strip()))
+
+
+def ban_key(name: str) -> str:
+    """Spell a name as bans compare it: in any case, because accounts do not tell that apart either."""
+    return unicodedata.normalize("NFC", name_key(name).casefold())
 
 
 _LONG_AGO = datetime.fromtimestamp(0, timezone.utc)

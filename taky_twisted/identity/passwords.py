@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from taky_twisted.identity.errors import AccountError, Busy
 from taky_twisted.own_thread import OwnThread
@@ -71,14 +72,17 @@ class Passwords:
             raise Busy("the server checks as many passwords as it can; try again in a few seconds")
         self._computing += 1
         self._per_address[address] += 1
-        return self._threads.run(compute).addBoth(self._computed, address)
+        # Not the threads' own Deferred: a client that leaves cancels what it waits for, and the computation goes on.
+        waiting: Deferred[T] = Deferred()
+        self._threads.run(compute).addBoth(self._computed, address, waiting)
+        return waiting
 
-    def _computed(self, result: T, address: str) -> T:
+    def _computed(self, result: T | Failure, address: str, waiting: Deferred[T]) -> None:
         self._computing -= 1
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]
-        return result
+        waiting.callback(result)  # a failure fails it
 
 
 def hash_of(password: str) -> str:

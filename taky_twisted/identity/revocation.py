@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from taky_twisted.identity.cert_db import Ban, CertDb, beside, name_key, same_issuer
+from taky_twisted.identity.cert_db import Ban, CertDb, ban_key, beside, same_issuer
 from taky_twisted.identity.errors import EndpointError
 from taky_twisted.logs import Logger
 
@@ -24,8 +24,7 @@ class _State(NamedTuple):
     """Serial to issuers; None: whoever issued it."""
     valid: frozenset[int] = frozenset()
     bans: dict[str, Ban] = {}
-    banned: frozenset[str] = frozenset()
-    """The names that are banned now, in one case."""
+    """By `ban_key`."""
 
 
 class Register:
@@ -73,12 +72,12 @@ class Register:
         A name that no longer is banned has back what was entered since; a certificate that the register does not know
         is refused if it is as old as the ban.
         """
-        revoked, valid, bans = self._state[:3]
+        revoked, valid, _ = self._state
         if certificate.serial in revoked:
             issuers = revoked[certificate.serial]
             if issuers is None or any(same_issuer(certificate.issuer, each) for each in issuers):
                 return True
-        ban = bans.get(name_key(certificate.common_name)) if bans else None
+        ban = self._ban_of(certificate.common_name)
         if ban is None:
             return False
         if ban.until is None:
@@ -87,16 +86,13 @@ class Register:
 
     def is_banned(self, name: str) -> bool:
         """Whether a name is banned, in whatever case it is written: accounts do not tell that apart."""
-        return bool(self._state.banned) and name_key(name).casefold() in self._state.banned
+        ban = self._ban_of(name)
+        return ban is not None and ban.until is None
 
     def was_banned(self, name: str, since: float) -> bool:
         """Whether a name is banned, or was so after a moment, in seconds since the epoch: older invites are void."""
-        key = name_key(name).casefold()
-        return any(
-            ban.until is None or ban.until.timestamp() >= since
-            for ban in self._state.bans.values()
-            if name_key(ban.name).casefold() == key
-        )
+        ban = self._ban_of(name)
+        return ban is not None and (ban.until is None or ban.until.timestamp() >= since)
 
     def reload(self) -> bool:
         """Read the files again; if they cannot be read, everything stays as it was, and the log says so.
@@ -126,8 +122,11 @@ class Register:
             issuers = revoked.get(record.serial, frozenset())
             whole = record.issuer is None or issuers is None
             revoked[record.serial] = None if whole else frozenset({*(issuers or ()), record.issuer or ""})
-        banned = frozenset(key.casefold() for key, ban in found.bans.items() if ban.until is None)
-        return _State(revoked, frozenset(valid), found.bans, banned)
+        return _State(revoked, frozenset(valid), found.bans)
+
+    def _ban_of(self, name: str) -> Ban | None:
+        bans = self._state.bans
+        return bans.get(ban_key(name)) if bans else None
 
     def _warn(self, path: str, number: int, text: str, problem: str) -> None:
         if (path, number, text) in self._warned:

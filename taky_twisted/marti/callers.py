@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from taky_twisted.enrollment.errors import EnrollmentError
 from taky_twisted.identity.accounts import account_key
 from taky_twisted.identity.errors import BadCredentials, Busy
 from taky_twisted.identity.principal import ANONYMOUS, Principal
 from taky_twisted.identity.transport import refusal_of
 from taky_twisted.marti.connections import host_of
-from taky_twisted.marti.errors import Revoked, TooMany, WrongCredentials
+from taky_twisted.marti.errors import MartiError, Revoked, TooMany, WrongCredentials
 
 if TYPE_CHECKING:
     from taky_twisted.enrollment.access_tokens import AccessTokens
@@ -72,7 +73,7 @@ class Callers:
         scheme, said = _authorization(request)
         if site.enrolls:
             if scheme == "bearer" and self.tokens is not None:
-                return Deferred.fromCoroutine(self._by_token(self.tokens, said))
+                return Deferred.fromCoroutine(self._by_token(self.tokens, request, said))
             if scheme == "basic":
                 return self._by_invite(request, said) or self._by_password(self.accounts, request, said)
             return replace(certified, admin=False)
@@ -87,8 +88,8 @@ class Callers:
         assert self.accounts is not None
         name, password = _name_and_password(said)
         invited = self.invited(name, password)
-        if invited is None or self.accounts.is_barred(invited.name):
-            return None
+        if invited is None or self.accounts.find(invited.name) is None or self.accounts.is_barred(invited.name):
+            return None  # nobody is let in for whom no groups are known (any more)
         request.invited = invited
         return replace(self.accounts.principal(invited.name), admin=False)
 
@@ -116,11 +117,14 @@ class Callers:
         certificate = None if request.site.enrolls else request.channel.principal.certificate
         return replace(principal, certificate=certificate, admin=principal.admin and admin)
 
-    async def _by_token(self, tokens: AccessTokens, said: str) -> Principal:
+    async def _by_token(self, tokens: AccessTokens, request: MartiRequest, said: str) -> Principal:
         try:
             return await tokens.check(said)
         except BadCredentials as error:
             raise WrongCredentials("the access token does not count (any more)", str(error)) from error
+        except EnrollmentError as error:
+            request.site.journal.error("no access token counts: {problem}", problem=str(error))
+            raise MartiError(503, "the server cannot check access tokens; its log has more") from error
 
 
 def _authorization(request: MartiRequest) -> tuple[str, str]:

@@ -293,8 +293,10 @@ class MartiChannel(HTTPChannel):
     # For the server
 
     def check_certificate(self) -> None:
-        """Cut the connection if its certificate is revoked by now."""
-        refusal = refusal_of(self.transport, self.principal)
+        """Cut the connection if its certificate is revoked by now, or the name banned whose password it has shown."""
+        refusal, accounts = refusal_of(self.transport, self.principal), self.site.marti.callers.accounts
+        if refusal is None and self.account is not None and accounts is not None:
+            refusal = accounts.refusal_of(self.account)
         if refusal is not None and not self._closing:
             self.complain(refusal)
             self.abort("")

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.identity.accounts import account_key
-from taky_twisted.identity.cert_db import name_key
+from taky_twisted.identity.cert_db import ban_key
 from taky_twisted.identity.failures import Failures
 from taky_twisted.marti.errors import MartiError, TooMany
 from taky_twisted.marti.timer import Timer
@@ -102,11 +102,11 @@ class HttpConnections(Service):
 
     def close_named(self, name: str, reason: str) -> int:
         """Cut off everybody whose certificate or account has a name; return how many those were."""
-        key = name_key(name)
+        key = ban_key(name)
         named = [
             each
             for each in self._all
-            if any(who is not None and name_key(who) == key for who in (each.principal.name, each.account))
+            if any(who is not None and ban_key(who) == key for who in (each.principal.name, each.account))
         ]
         for channel in named:
             channel.abort(reason)

@@ -113,6 +113,9 @@ class EnrollmentArea:
     async def _sign(self, request: MartiRequest, pack: Callable[[Issued], T]) -> T:
         name = request.principal.name
         assert name is not None, "the route is for somebody"
+        accounts = request.site.marti.callers.accounts
+        if accounts is not None and accounts.is_barred(name):  # the body may have taken minutes
+            raise WrongCredentials("this does not count any more", "the account is disabled, or the name banned", name)
         try:
             return await self._enrollment.sign(name, request.data, device_of(request), request.invited, pack)
         except Stopped as error:

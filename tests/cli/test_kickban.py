@@ -50,12 +50,20 @@ class KickbanTests(SiteTestCase):
     def test_unknown(self) -> None:
         """A name that the register does not have is banned, with a word about names like it."""
         self.serial("Jörg")
-        ran = self.run_well("kickban", "JÖRG")
-        self.assertIn("note: the register has no certificate of JÖRG; did you mean Jörg?\n", ran.err)
-        self.assertIn("No certificate of JÖRG was left to revoke\nJÖRG is banned", ran.out)
+        ran = self.run_well("kickban", "Jörk")
+        self.assertIn("note: the register has no certificate of Jörk; did you mean Jörg?\n", ran.err)
+        self.assertIn("No certificate of Jörk was left to revoke\nJörk is banned", ran.out)
         self.assertEqual(self.revoked(), [])
-        self.assertIn("banned", self.fail_to("build_client", "JÖRG"))
+        self.assertIn("banned", self.fail_to("build_client", "Jörk"))
         self.assertIn("no certificate of zzz\n", self.run_well("kickban", "zzz").err)
+
+    def test_case(self) -> None:
+        """A name is one in any case, as that of an account is: who types it otherwise bans no less."""
+        serial = self.serial("Jörg")
+        ran = self.run_well("kickban", "JÖRG")
+        self.assertEqual((ran.err, self.revoked()), ("", [serial]))
+        self.assertIn("banned", self.fail_to("build_client", "--force", "Jörg"))
+        self.assertIn("Jörg may have certificates again", self.run_well("unban", "Jörg").out)
 
     def test_serial(self) -> None:
         """One certificate is revoked by its serial, however it is written, and its name stays free."""

@@ -276,7 +276,7 @@ class LaterTests(SiteTestCase):
         self.assertEqual({each.name for each in found.records()}, {"localhost", *names})
         revoked = {each.name for each in found.records() if each.revoked is not None}
         self.assertEqual(revoked, {f"A-{number}" for number in range(ROUNDS - 1)})
-        self.assertEqual(set(found.bans), revoked | {"NOBODY"})
+        self.assertEqual({ban.name for ban in found.bans.values()}, revoked | {"NOBODY"})
         # And both files say the same, each for itself.
         lines = [line.split("\t") for line in self.register.read_text("utf-8").splitlines()]
         self.assertEqual(sorted(line[4] for line in lines), sorted({"localhost", *names}))

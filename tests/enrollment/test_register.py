@@ -96,6 +96,19 @@ class CertificateRegisterTests(SynchronousTestCase):
         self.assertEqual([each.serial for each in self.register.revoke_name("Jörg")], [7])
         self.assertTrue(self.path.read_text("utf-8").startswith("R\t"))
 
+    def test_revoke_name_in_any_case(self) -> None:
+        """A ban is one of the name in any case, as accounts are, and so is its end; the old ones stay refused."""
+        old = self.issue("ALPHA")
+        self.assertEqual([each.serial for each in self.register.revoke_name("alpha")], [old.serial_number])
+        self.assertTrue(self.refused(old))
+        self.assertTrue(self.register.is_banned("Alpha"))
+        self.assertRaises(Banned, self.issue, "ALPHA")
+        self.now += timedelta(hours=1)
+        self.assertTrue(self.register.unban("ALPHA"))
+        self.assertFalse(self.register.is_banned("alpha"))
+        new = self.issue("ALPHA")
+        self.assertEqual([self.refused(each) for each in (old, new)], [True, False])
+
     def test_revoke_unknown_name(self) -> None:
         """A name that the register does not know is banned all the same."""
         self.assertEqual(self.register.revoke_name("GHOST"), [])

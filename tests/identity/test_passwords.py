@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.identity import passwords
@@ -95,6 +95,7 @@ class QueueTests(SynchronousTestCase):
         self.addCleanup(self.gate.set)
         self.running = 0
         self.most = 0
+        self.both = threading.Event()
         self.lock = threading.Lock()
         self.patch(passwords, "matches", self.slow)
 
@@ -103,6 +104,8 @@ class QueueTests(SynchronousTestCase):
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
+            if self.running == AT_ONCE:
+                self.both.set()
         self.gate.wait(30)
         with self.lock:
             self.running -= 1
@@ -117,6 +120,7 @@ class QueueTests(SynchronousTestCase):
         waiting = self.fill(AT_ONCE + MAX_WAITING)
         self.assertRaises(Busy, self.passwords.is_right, "h", "right", "198.51.100.1")
         self.assertRaises(Busy, self.passwords.hash, "right")
+        self.assertTrue(self.both.wait(30))
         self.gate.set()
         self.assertEqual([self.clock.wait(each) for each in waiting], [True] * 34)
         self.assertEqual(self.most, 2)
@@ -131,6 +135,19 @@ class QueueTests(SynchronousTestCase):
         for each in waiting:
             self.clock.wait(each)
         self.assertEqual(self.passwords._per_address, {})
+
+    def test_gone(self) -> None:
+        """Who leaves keeps its place until what was begun for it is done: asking and leaving fills no queue."""
+        left = [self.passwords.is_right("h", "right", "192.0.2.1") for _ in range(MAX_PER_ADDRESS)]
+        for each in left:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.assertRaises(Busy, self.passwords.is_right, "h", "right", "192.0.2.1")
+        self.gate.set()
+        for _ in left:
+            self.clock.run_one()
+        self.assertEqual(self.passwords._per_address, {})
+        self.assertTrue(self.clock.wait(self.passwords.is_right("h", "right", "192.0.2.1")))
 
     def test_hash(self) -> None:
         """Hashes for new passwords are made in the same threads."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -215,6 +216,22 @@ class BesideTests(SynchronousTestCase):
         self.db.bans["Jörg"] = Ban("Jörg", NOON)
         register = self.register()
         self.assertTrue(register.is_revoked(Certificate("Jo\u0308rg", "CN=CA", 1)))
+
+    def test_banned_in_any_case(self) -> None:
+        """A ban counts for the name in any case: whatever the case, certificates and account are one principal."""
+        self.db.bans["alpha-1"] = Ban("alpha-1", NOON)
+        self.db.bans["ALPHA-1"] = Ban("ALPHA-1", NOON, NOON + timedelta(hours=1))
+        register = self.register()
+        self.assertTrue(register.is_revoked(certificate(99)))
+        self.assertTrue(register.is_banned("Alpha-1"))
+        self.db.bans = {"ALPHA-1": self.db.bans["ALPHA-1"], "alpha-1": self.db.bans["alpha-1"]}
+        self.assertTrue(self.register().is_banned("Alpha-1"))
+        self.db.bans["alpha-1"] = Ban("alpha-1", NOON, NOON + timedelta(hours=2))
+        register = self.register()
+        self.assertFalse(register.is_banned("Alpha-1"))
+        for hours, refused in ((2, True), (3, False)):
+            begins = (NOON + timedelta(hours=hours)).timestamp()
+            self.assertEqual(register.is_revoked(replace(certificate(99), begins=begins)), refused, hours)
 
     def test_was_banned(self) -> None:
         """What a name was given before a ban ended is void, in whatever case it is written; what came later counts."""

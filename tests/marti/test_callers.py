@@ -20,6 +20,7 @@ from taky_twisted.identity.tls import MutualTLS
 from taky_twisted.marti.callers import MAX_CREDENTIALS_CHARS, Callers
 from taky_twisted.marti.connections import HttpConnections
 from taky_twisted.marti.site import Marti, MartiSite, ServerInfo
+from tests.fakes import LogLines
 from tests.identity.held_accounts import HeldAccounts
 from tests.marti.asking import Answer, spell
 from tests.marti.test_site import Area
@@ -219,6 +220,19 @@ class PasswordTests(CallersTestCase):
         self.assertFalse(other.closed)
         other.lose()
 
+    def test_banned(self) -> None:
+        """Whoever has shown the password of a name that the register bans by now is cut off; others are not."""
+        connection, other = self.connect(), self.connect(self.pki.client)
+        for each in (connection, other):
+            each.send(spell("GET", "/Marti/caller", b"", basic("fox", "secret12")))
+            self.assertEqual(each.answer().status, 200)
+        self.connections.close_refused()
+        self.assertFalse(connection.closed)
+        self.patch(self.accounts, "_banned", lambda name: True)
+        self.connections.close_refused()
+        self.assertEqual((connection.closed, other.closed), (True, False))
+        other.lose()
+
 
 class BothTests(CallersTestCase):
     """A door that wants a certificate and a password."""
@@ -277,6 +291,20 @@ class EnrollmentTests(CallersTestCase):
         self.marti.callers = Callers(self.accounts)
         self.assertEqual(self.who(token), "401")
 
+    def test_unreadable_key(self) -> None:
+        """If the key for tokens cannot be read, the log says why, and the client only that it is not its fault."""
+        token = self.token()
+        path = Path(self.mktemp()).absolute()
+        path.write_text("rubbish")
+        tokens = AccessTokens(self.clock, path, self.accounts)
+        self.addCleanup(tokens.stop)
+        self.marti.callers = Callers(self.accounts, tokens)
+        log = LogLines(self)
+        answer = self.ask(headers=token)
+        self.assertEqual(answer.status, 503)
+        self.assertNotIn(str(path), answer.body.decode())
+        self.assertIn(str(path), "".join(log()))
+
     def test_challenge(self) -> None:
         """Who says nothing is asked for a password."""
         answer = self.ask()
@@ -298,6 +326,12 @@ class EnrollmentTests(CallersTestCase):
         self.assertFalse(self.is_admin(basic("fox", "token")))
         self.assertEqual(self.ask("/Marti/open", basic("fox", "token")).body, b"Fox Red")
         self.assertEqual(self.accounts.checks, [])
+
+    def test_removed_account(self) -> None:
+        """An invite ends with the account that it was made for: without it nobody has said in which groups one is."""
+        self.invites["fox", "token"] = Invited("h", "fox", True, 0.0)
+        self.accounts.remove("fox")
+        self.assertEqual(self.ask(headers=basic("fox", "token")).status, 401)
 
     def test_barred_invite(self) -> None:
         """The invite of a disabled account is worth nothing."""

@@ -85,7 +85,7 @@ class NamedTests(SynchronousTestCase):
         ask = Asking()
         alice, nobody = Connection(ask.door), Connection(ask.door)
         alice.channel.principal = principal("alice")
-        self.assertEqual(ask.connections.close_named(" alice", "banned"), 1)
+        self.assertEqual(ask.connections.close_named(" Alice", "banned"), 1)
         self.assertEqual((alice.transport.disconnected, nobody.transport.disconnected), (True, False))
         nobody.lose()
 

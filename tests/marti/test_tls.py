@@ -19,11 +19,13 @@ from taky_twisted.enrollment.invites import GRACE_SECONDS, Invited
 from taky_twisted.enrollment.keystores import trust_store
 from taky_twisted.enrollment.signing_requests import MAX_BYTES
 from taky_twisted.identity.principal import Principal
+from taky_twisted.marti.callers import Callers
 from taky_twisted.marti.tls import MAX_UID_CHARS, MAX_VERSION_CHARS
 from tests.enrollment import programs
 from tests.enrollment.site_files import made_authority
 from tests.enrollment.test_signing_requests import EC_KEY, request
 from tests.fakes import LogLines
+from tests.identity.held_accounts import HeldAccounts
 from tests.marti.asking import Answer
 from tests.marti.enroll_server import ALPHA, EnrollServer
 
@@ -311,6 +313,18 @@ class InviteTests(EnrollmentTestCase):
         for path in ("/Marti/api/device/profile/connection", "/Marti/api/certadmin/cert", "/Marti/api/node/id"):
             self.assertEqual(self.ask("GET", path, who=invited).status, 403)
         self.assertEqual(self.ask("GET", "/Marti/api/version", who=invited).status, 200)
+
+    def test_disabled_meanwhile(self) -> None:
+        """An account that is disabled while the request arrives gets nothing, and the invite is not spent."""
+        accounts = HeldAccounts(self.server.reactor)
+        accounts.add("alpha")
+        self.server.door.marti.callers = Callers(accounts)
+        invited = self.server.invite()
+        accounts.set_enabled("alpha", False)
+        self.assertEqual(self.sign(request(EC_KEY, "alpha"), who=invited).status, 401)
+        self.assertEqual(self.server.issuing.register.records(), [])
+        accounts.set_enabled("alpha", True)
+        self.assertEqual(self.sign(request(EC_KEY, "alpha"), who=invited).status, 200)
 
 
 class ProfileTests(EnrollmentTestCase):

@@ -21,7 +21,7 @@ class NamedTests(SynchronousTestCase):
         alice, again, bob, nobody = (
             site.connect(proved) for proved in (principal("alice"), principal("alice"), principal("bob"), None)
         )
-        self.assertEqual(site.connections.close_named("alice ", "banned"), 2)
+        self.assertEqual(site.connections.close_named("Alice ", "banned"), 2)
         self.assertEqual([each.transport.lost for each in (alice, again, bob, nobody)], ["abort", "abort", None, None])
         self.assertEqual(site.connections.close_named("anonymous", "banned"), 0)
 

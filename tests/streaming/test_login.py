@@ -121,6 +121,20 @@ class PasswordTests(LoginTestCase):
         pair.say(sa("A", "FOX"))
         self.assertEqual(self.routed(), ["A"])
 
+    def test_banned_while_connected(self) -> None:
+        """Who came with a password is dropped when the register is read again and bans the name; others stay."""
+        pair, other = self.connect(), self.connect(self.pki.client)
+        pair.say(auth() + sa("A", "FOX1"))
+        self.site.connections.close_refused()
+        pair.flush()
+        self.assertEqual(len(self.site.connections), 2)
+        self.patch(self.accounts, "_banned", lambda name: True)
+        self.site.connections.close_refused()
+        pair.flush()
+        other.flush()
+        self.assertEqual(list(self.site.connections), [other.protocol])
+        self.assertEqual(self.failures()[-1], ("fox1", "the name is banned"))
+
     def test_said_meanwhile(self) -> None:
         """What is said while the password is checked is kept, in order, and counts afterwards."""
         self.accounts.held = True

@@ -112,7 +112,7 @@ def message(text: str, to: str, now: float) -> Event:
     identifier, room = str(uuid4()), quoteattr(SERVER)
     inner = (
         f'<detail><__chat parent="RootContactGroup" groupOwner="false" messageId="{identifier}" chatroom={room}'
-        f' id={room} senderCallsign={room}><chatgrp uid0={room} uid1={quoteattr(to)} id={room}/></__chat>'
+        f" id={room} senderCallsign={room}><chatgrp uid0={room} uid1={quoteattr(to)} id={room}/></__chat>"
         f'<link uid={room} type="{FALLBACK_TYPE}" relation="p-p"/><remarks source={room} to={quoteattr(to)}'
         f' time="{format_time(now)}">{escape(text)}</remarks></detail>'
     )

@@ -102,6 +102,7 @@ class CertificateTests(ChecksTestCase):
 
     def test_dates(self) -> None:
         """What has expired, expires soon, or is from the future is told, with what to do."""
+        self.certify(ends=20)
         self.assert_found(
             self.checks().certificates(), "warning", "the server's certificate is valid until", "renew-server"
         )
@@ -257,6 +258,7 @@ class NetworkTests(ChecksTestCase):
     def test_all(self) -> None:
         """All of it can be looked at one after the other."""
         self.patch(checks, "try_to_connect", lambda *_: Finding("ok", "reached"))
+        self.data.chmod(0o755)
         found = list(self.checks().all())
         for words in ("taky.conf", "valid until", "store", "free", "reached"):
             self.assertTrue(any(words in each.what for each in found), words)

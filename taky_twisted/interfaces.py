@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from taky_twisted.records import Kept, Record
     from taky_twisted.routing.records import Groups
     from taky_twisted.routing.subscription import Subscription
+    from taky_twisted.routing.words import Word
 
 T = TypeVar("T")
 
@@ -78,3 +80,63 @@ class HistoryStore(Protocol):
 
     def close(self) -> Deferred[None]:
         """Let go. Nothing may be called afterwards."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One process of a server that has several."""
+
+    instance: str
+    """Names this run of the process; another run has another one."""
+    name: str
+    """For people: host and process, or what the operator calls it."""
+    version: str = ""
+    started: float = 0.0
+    """Seconds since the epoch."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What it counts of itself, such as its connections."""
+
+
+class Bus(Protocol):
+    """Carries words between the nodes of one server, in the order in which each node tells them.
+
+    Telling returns at once, costs next to nothing and never raises. While the bus is away, words of the protected kinds
+    wait within bounds (seconds and bytes), and `BusListener.undelivered` is called for what can wait no longer;
+    everything else is dropped, because `BusListener.back` makes up for it.
+    """
+
+    instance: str
+    """Names this run of this process."""
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The other nodes that are there."""
+
+    @property
+    def up(self) -> bool:
+        """Whether words get through at the moment."""
+
+    def tell(self, word: Word) -> None:
+        """Tell all other nodes."""
+
+
+class BusListener(Protocol):
+    """What a bus tells the node that it belongs to; in the reactor's thread, one call after the other."""
+
+    def heard(self, node: str, word: Word) -> None:
+        """Take a word of another node (its instance id)."""
+
+    def joined(self, node: Node) -> None:
+        """Learn of another node, before its first word; or again, after it was thought gone."""
+
+    def gone(self, node: Node, clean: bool) -> None:
+        """Learn that a node has stopped (``clean``), or has not been heard for too long."""
+
+    def missed(self, node: str) -> None:
+        """Learn that words of another node were lost: it should be asked anew."""
+
+    def back(self) -> None:
+        """Learn that words get through, at the start or after an outage: others may lack what was told meanwhile."""
+
+    def undelivered(self, word: Word) -> None:
+        """Learn that a word of a protected kind never got out."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.interfaces import IListeningPort
 from twisted.python import usage
 
 from taky_twisted import __version__, logs
-from taky_twisted.admitting import asks, auth_of_requests, auth_of_streams, make_accounts, was_banned, watch_requests
+from taky_twisted.admitting import make_accounts, was_banned, watch_requests
 from taky_twisted.config import (
     ConfigError,
     Settings,
@@ -31,14 +28,12 @@ from taky_twisted.config import (
     parse_url,
 )
 from taky_twisted.data_folder import DataFolder
-from taky_twisted.doors import Door, Doors
-from taky_twisted.endpoints import TLSDefaults, server_endpoint
-from taky_twisted.identity.accounts import Accounts
+from taky_twisted.doors import Doors
 from taky_twisted.identity.errors import EndpointError
 from taky_twisted.identity.failures import Failures
-from taky_twisted.identity.proofs import Auth
 from taky_twisted.interfaces import StoreError
 from taky_twisted.notify import Notifying
+from taky_twisted.opening import datagram_doors, marti_doors, shown_name, stream_doors, tls_defaults
 from taky_twisted.operating import admin_sockets
 from taky_twisted.reloading import Reloading
 from taky_twisted.routing.recorder import Recorder
@@ -46,12 +41,6 @@ from taky_twisted.routing.router import Router
 from taky_twisted.server import Server
 from taky_twisted.stores import open_store
 from taky_twisted.streaming.connections import Connections
-from taky_twisted.streaming.datagrams import MAX_DATAGRAM, CoTDatagrams, CoTMulticast
-from taky_twisted.streaming.factory import CoTFactory
-from taky_twisted.streaming.transport import write_eagerly
-
-if TYPE_CHECKING:
-    from taky_twisted.api import Api
 
 log = logs.Logger()
 
@@ -214,10 +203,10 @@ def make_server(reactor: Any, settings: Settings) -> Server:
         else None
     )
     connections = Connections(reactor, settings.limits, failures, settings.ssl.expiry_message)
-    defaults = _tls_defaults(settings)
+    defaults = tls_defaults(settings)
     accounts = make_accounts(reactor, store, router, defaults.register)
-    doors = list(_stream_doors(reactor, settings, defaults, router, connections, recorder, accounts))
-    datagrams = list(_datagram_doors(reactor, settings, router, connections, recorder))
+    doors = list(stream_doors(reactor, settings, defaults, router, connections, recorder, accounts))
+    datagrams = list(datagram_doors(reactor, settings, router, connections, recorder))
     api = None
     enrolling = _enroll_names(settings)
     if settings.marti_doors() or enrolling:
@@ -226,8 +215,8 @@ def make_server(reactor: Any, settings: Settings) -> Server:
 
         api = Api(reactor, settings, folder, store, router, recorder, failures, accounts, was_banned(defaults.register))
         watch_requests(accounts, api)
-        doors += _marti_doors(reactor, settings, defaults, api, doors)
-        doors += enroll_doors(reactor, enrolling, defaults, api, _shown)
+        doors += marti_doors(reactor, settings, defaults, api, doors)
+        doors += enroll_doors(reactor, enrolling, defaults, api, shown_name)
     tls = [mutual for door in doors if (mutual := getattr(door.endpoint, "tls", None)) is not None]
 
     def close_refused() -> None:
@@ -252,149 +241,3 @@ def _enroll_names(settings: Settings) -> tuple[str, ...]:
     from taky_twisted.enrolling import enroll_names
 
     return enroll_names(settings)
-
-
-def _stream_doors(
-    reactor: Any,
-    settings: Settings,
-    defaults: TLSDefaults,
-    router: Router,
-    connections: Connections,
-    recorder: Recorder | None,
-    accounts: Accounts,
-) -> Iterator[Door]:
-    wanted = [(name, False) for name in settings.cot_doors()] + [(name, True) for name in settings.monitor_doors()]
-    for name, monitor in wanted:
-        endpoint, shown = server_endpoint(reactor, name, defaults), _shown(name)
-        tls = getattr(endpoint, "tls", None)
-        factory = CoTFactory(
-            reactor,
-            router,
-            connections,
-            shown,
-            tls is not None,
-            monitor,
-            recorder,
-            settings.tak_protocol,
-            settings.tak_protocol_of,
-            auth := auth_of_streams(endpoint),
-            accounts,
-        )
-        opened = partial(_listening, shown, auth)
-        yield Door(shown, "monitor" if monitor else "CoT", endpoint, factory, opened)
-
-
-def _marti_doors(
-    reactor: Any, settings: Settings, defaults: TLSDefaults, api: Api, others: list[Door]
-) -> Iterator[Door]:
-    # A revoked certificate is told so in words, and who has none may still ask for the version.
-    defaults = replace(defaults, client_cert="optional", alpn=(b"http/1.1",), tells_refused=True)
-    endpoints = [(_shown(name), server_endpoint(reactor, name, defaults)) for name in settings.marti_doors()]
-    asking = any(asks(endpoint) for endpoint in [each for _, each in endpoints] + [door.endpoint for door in others])
-    anonymous = not asking if settings.anonymous_http is None else settings.anonymous_http
-    for name, endpoint in endpoints:
-        encrypted = getattr(endpoint, "tls", None) is not None
-        auth = auth_of_requests(endpoint)
-        if encrypted and auth == "cert" and not asks(endpoint):
-            log.warn("{name} will let nobody in, because it asks for no certificates (clientCert=none)", name=name)
-        elif not encrypted and not anonymous:
-            log.warn(
-                "{name} will let nobody in: without TLS callers are anonymous, and that is off; say"
-                " --anonymous-http=yes (anonymous_http = yes in [dp_server]), or use ssl:",
-                name=name,
-            )
-        lets_in = (auth != "cert" or asks(endpoint)) if encrypted else anonymous
-        opened = partial(_marti_listening, name, encrypted, lets_in, api)
-        yield Door(name, "Marti", endpoint, api.site(anonymous, name, auth), opened)
-
-
-def _marti_listening(name: str, encrypted: bool, lets_in: bool, api: Api, port: IListeningPort) -> None:
-    write_eagerly(port)
-    if lets_in:
-        api.addresses.opened(encrypted, port)
-    if lets_in and not encrypted:
-        _warn_if_open(name, port)
-
-
-def _datagram_doors(
-    reactor: Any, settings: Settings, router: Router, connections: Connections, recorder: Recorder | None
-) -> Iterator[Callable[[], IListeningPort]]:
-    if settings.udp_port is not None:
-        name = f"udp:{settings.udp_port}"
-        udp = CoTDatagrams(reactor, router, name, connections.notices, recorder)
-        interface = settings.bind_ip or ""
-
-        def listen_udp() -> IListeningPort:
-            port: IListeningPort = reactor.listenUDP(settings.udp_port, udp, interface, MAX_DATAGRAM)
-            _listening(name, "none", port)
-            return port
-
-        yield listen_udp
-    for spec in settings.multicast:
-        yield partial(_join, reactor, spec, router, connections, recorder)
-
-
-def _join(
-    reactor: Any, spec: Any, router: Router, connections: Connections, recorder: Recorder | None
-) -> IListeningPort:
-    name = f"multicast {spec.group}:{spec.port}"
-    group = CoTMulticast(
-        reactor,
-        router,
-        name,
-        connections.notices,
-        spec.group,
-        spec.port,
-        spec.interface,
-        spec.hears,
-        spec.speaks,
-        recorder,
-    )
-    port: IListeningPort = reactor.listenMulticast(spec.port, group, maxPacketSize=MAX_DATAGRAM, listenMultiple=True)
-    log.info("{name} is joined ({direction})", name=name, direction=spec.direction)
-    return port
-
-
-def _tls_defaults(settings: Settings) -> TLSDefaults:
-    ssl = settings.ssl
-    names = (*settings.cot_doors(), *settings.monitor_doors(), *settings.marti_doors(), *settings.enroll_doors())
-    register = None
-    if ssl.cert_db is not None and any(name.lower().startswith(("ssl:", "taktls:")) for name in names):
-        from taky_twisted.identity.revocation import Register
-
-        register = Register(str(ssl.cert_db), must_exist=False)
-    return TLSDefaults(
-        private_key=_text(ssl.key),
-        certificate=_text(ssl.cert),
-        key_password=ssl.key_pw,
-        ca_certificates=_text(ssl.ca),
-        register=register,
-        client_cert=ssl.client_cert,
-    )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _shown(endpoint: str) -> str:
-    """Name a door in the log by its kind and place; the rest may hold a password."""
-    return ":".join(endpoint.split(":")[:2])
-
-
-def _listening(name: str, auth: Auth, port: IListeningPort) -> None:
-    """Make a stream port quick, and say so if anybody at all may come in."""
-    write_eagerly(port)
-    if auth in ("none", "open"):
-        _warn_if_open(name, port)
-
-
-def _warn_if_open(name: str, port: IListeningPort) -> None:
-    host = getattr(port.getHost(), "host", None)
-    if host is not None and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-        log.warn(
-            "anybody who reaches {host} can connect to {name} without a certificate: keep it inside a trusted network,"
-            " or use ssl: with client certificates",
-            name=name,
-            host=host if host not in ("0.0.0.0", "::") else "this machine",
-        )

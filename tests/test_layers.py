@@ -7,7 +7,7 @@
       logs, own_thread, config.limits, config.values (data)
   3   stores, bus (back); streaming, marti, web, admin, cli    doors: may import 1 and 2, never another door; the
       (front); config, endpoints, data_folder                  settings (the last three) may be used by a front door
-  4   server, doors, reloading, api, operating, notify;        wires; nobody imports tap, and it alone has the reactor
+  4   server, doors, opening, reloading, api, operating, ...;  wires; nobody imports tap, and it alone has the reactor
       tap
 ====  =======================================================  =====================================================
 """
@@ -30,7 +30,7 @@ GROUND = {"interfaces", "records", "background", "logs", "notices", "own_thread"
 BACK = {"stores", "bus"}
 FRONT = {"streaming", "marti", "web", "admin", "cli"}
 SETTINGS = {"config", "endpoints", "data_folder"}
-TOP = {"server", "doors", "reloading", "api", "operating", "notify", "admitting", "enrolling", "tap"}
+TOP = {"server", "doors", "reloading", "api", "operating", "notify", "admitting", "enrolling", "opening", "tap"}
 
 LAYER = {
     **dict.fromkeys(PURE, 1),

@@ -1,0 +1,141 @@
+"""What the nodes of one server tell each other. A node is one of our processes; the bus carries these words.
+
+Every node routes what it hears itself, and what the others tell it, by the same rules: so each knows who is connected
+anywhere, and delivers to its own connections alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from taky_twisted.cot.event import Event
+from taky_twisted.identity.principal import Principal
+
+if TYPE_CHECKING:
+    from taky_twisted.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A connection of the node that tells of it."""
+
+    connection: int
+    """Its number there; no other connection of that process ever has it."""
+    granted: Principal
+    """Who it is proved to be, with all groups that it has."""
+    active: Principal
+    """The same with the groups that are switched on."""
+    peer: str
+    """Its address and door, for the log."""
+    from_server: bool = False
+    """Whether other servers may speak there (UDP, multicast); it is nobody's contact and hears nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A connection said an event."""
+
+    speaker: Speaker
+    event: Event
+    """With its destinations, which the delivered form does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A connection is gone."""
+
+    connection: int
+    clean: bool
+    """Whether it said goodbye; else it may be back in a moment, here or elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A connection has other groups from now on."""
+
+    speaker: Speaker
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A connection is there: part of the answer to `Ask`."""
+
+    speaker: Speaker
+    incognito: bool
+    reports: tuple[Event, ...]
+    """The latest self-report of each uid that it speaks for, its own first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllPresent:
+    """These are all connections that have said who they are: the end of the answer to `Ask`."""
+
+    connections: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Tell who is connected to you, and compare what is on the map."""
+
+    node: str
+    """Whom that is for, an instance id; empty: everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What is on the map of a node, in short: whoever has something else in one of the parts says so."""
+
+    parts: tuple[int, ...]
+    """A checksum of each part, 256 of them; which record is in which is decided by its kind and key."""
+    since: float
+    """From when on the node has heard everything that was said, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Records that a node has and another one may lack; the newest counts."""
+
+    records: tuple[Record, ...]
+    parts: tuple[int, ...] = ()
+    """Parts of the map that are told completely with this word and those directly before it."""
+    since: float = 0.0
+    """As in `Digest`, if there are parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """Something directed that one node still had for somebody who is connected to another one."""
+
+    node: str
+    connection: int
+    uid: str
+    """The contact that it is for, should the connection be gone meanwhile."""
+    event: Event
+    groups: frozenset[str]
+    """The groups that it was said to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """Whoever has this certificate's or account's name must go, on every node."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A node needs part of a file that it does not have."""
+
+    node: str
+    """Who needs it, an instance id."""
+    request: str
+    """Names the request, and the key where the answer is waited for."""
+    digest: str
+    """The file's SHA-256 in hex."""
+    offset: int
+    size: int
+
+
+Word = Union[Said, Left, Switched, Present, AllPresent, Ask, Digest, Known, Handed, Kick, Wanted]

@@ -13,7 +13,8 @@ from xml.etree.ElementTree import Element
 from taky_twisted.cot import compose
 from taky_twisted.cot.event import Event
 from taky_twisted.identity.principal import Principal
-from taky_twisted.routing.router import TEAMS, Router
+from taky_twisted.routing.directing import TEAMS
+from taky_twisted.routing.router import Router
 from taky_twisted.routing.tak_stream import StreamState, TAKStream
 
 _TAKV = ("device", "os", "version", "platform")

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall
 
+from taky_twisted.cot import compose
 from taky_twisted.cot.event import Event
 
+from .kept import kept_event
 from .records import Groups, KnownContact
 
 if TYPE_CHECKING:
@@ -65,6 +67,15 @@ class Contact:
     def shown_to(self, groups_out: Groups) -> Event | None:
         """Find its latest report to everybody, if whoever hears these groups may see it."""
         return None if self.incognito or self.groups_in.isdisjoint(groups_out) else self.sa
+
+    def restore(self, record: KnownContact, now: float) -> None:
+        """Take over what is known of somebody who is not there."""
+        self.team, self.role, self.takv = record.team, record.role, record.takv
+        self.principal, self.seen = record.principal, record.seen
+        self.groups_in, self.groups_out = record.groups_in, record.groups_out
+        self.sa = kept_event(record)
+        if self.sa is not None:
+            self.departed = compose.departure(record.uid, record.type, now)
 
     def record(self) -> KnownContact | None:
         """Make what the store keeps; nothing while it is not shown."""

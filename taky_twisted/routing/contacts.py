@@ -24,8 +24,8 @@ from taky_twisted.cot import compose
 from taky_twisted.cot.event import Event
 from taky_twisted.interfaces import EventStore
 
+from .callsigns import Callsigns
 from .contact import Contact
-from .kept import kept_event
 from .records import Groups, KnownContact
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ class Contacts:
         self._clock, self._store, self._announce = clock, store, announce
         self._max_contacts, self._max_secondary = max_contacts, max_secondary
         self._by_uid: dict[str, Contact] = {}
-        self._by_callsign: dict[str, dict[str, Contact]] = {}
-        self._by_folded: dict[str, dict[str, Contact]] = {}
+        self._callsigns = Callsigns()
         self._away: dict[str, Contact] = {}  # in the order in which they left
         self._changed: dict[str, Contact] = {}
         self._saving: IDelayedCall | None = None
@@ -84,15 +83,23 @@ class Contacts:
     def restore(self, records: Iterable[KnownContact], now: float) -> None:
         """Take over what a store held: all of them are away."""
         for record in sorted(records, key=lambda record: record.seen):
+            self._absent(Contact(record.uid), record, now)
+
+    def records_of_absent(self) -> list[KnownContact]:
+        """List who was there and is on the map still."""
+        return [record for contact in self._away.values() if contact.leaving is None and (record := contact.record())]
+
+    def merge(self, record: KnownContact, now: float) -> None:
+        """Take over what another node knows of somebody who is not there, if it knows more."""
+        contact = self._by_uid.get(record.uid)
+        if contact is None:
+            if not self._make_room():
+                return
             contact = Contact(record.uid)
-            contact.team, contact.role, contact.takv = record.team, record.role, record.takv
-            contact.principal, contact.seen = record.principal, record.seen
-            contact.groups_in, contact.groups_out = record.groups_in, record.groups_out
-            contact.sa = kept_event(record)
-            if contact.sa is not None:
-                contact.departed = compose.departure(record.uid, record.type, now)
-            self._by_uid[record.uid] = self._away[record.uid] = contact
-            self._index(contact, record.callsign)
+        elif contact.present or contact.seen >= record.seen:
+            return
+        self._absent(contact, record, now)
+        self.touch(contact)
 
     def get(self, uid: str) -> Contact | None:
         """Find a contact by uid."""
@@ -105,8 +112,7 @@ class Contacts:
 
     def called(self, callsign: str) -> Iterable[Contact]:
         """Find all contacts of a callsign; in another case only if there is no exact match."""
-        found = self._by_callsign.get(callsign) or self._by_folded.get(callsign.casefold())
-        return list(found.values()) if found else ()
+        return self._callsigns.find(callsign)
 
     def in_team(self, team: str) -> list[Contact]:
         """Find the contacts of a team that are online."""
@@ -134,7 +140,7 @@ class Contacts:
             return None  # somebody else speaks for the uid now
         detail = event.detail
         if detail.callsign != contact.callsign:
-            self._index(contact, detail.callsign)
+            self._callsigns.rename(contact, detail.callsign)
         contact.team, contact.role, contact.takv = detail.team, detail.role, detail.takv or ""
         contact.principal = source.principal.name
         contact.groups_in, contact.groups_out = groups, source.principal.groups_out
@@ -279,6 +285,11 @@ class Contacts:
                 contact.leaving.cancel()
                 self._depart(contact)
 
+    def _absent(self, contact: Contact, record: KnownContact, now: float) -> None:
+        contact.restore(record, now)
+        self._by_uid[record.uid] = self._away[record.uid] = contact
+        self._callsigns.rename(contact, record.callsign)
+
     def _identify(self, source: Subscription, event: Event, now: float) -> Contact | None:
         uid = event.uid
         contact = self._by_uid.get(uid)
@@ -293,6 +304,9 @@ class Contacts:
             contact = self._by_uid[uid] = Contact(uid)
         if source.primary is None:
             source.primary = contact
+            if not source.node:
+                # Whatever the clocks of the nodes say: who follows another one is later than that.
+                source.since = max([now, *(holder.since + 0.001 for holder in contact.holders)])
             if abs(event.time - now) > CLOCK_SECONDS:
                 source.notices.warn(
                     "the clock of {callsign} at {peer} is off by {minutes} minutes: its reports look stale or too new",
@@ -321,10 +335,10 @@ class Contacts:
             return
         anonymous = older.principal.anonymous and newer.principal.anonymous
         if anonymous:
-            if older.rival is None:
+            if older.rival is None and not older.node:  # another node's is judged there
                 self._judge_later(older, now)
-            assert older.audience is not None, "who reports itself hears"
-            older.audience.flush()  # so that what it said itself is not sent back to it
+            if older.audience is not None:
+                older.audience.flush()  # so that what it said itself is not sent back to it
             older.echo = older.rival = newer
         if older in contact.displaced:
             return
@@ -374,23 +388,10 @@ class Contacts:
         if contact.leaving is not None:
             contact.leaving.cancel()
             self._depart(contact)
-        self._index(contact, "")
+        self._callsigns.rename(contact, "")
         del self._by_uid[contact.uid], self._away[contact.uid]
         self._changed.pop(contact.uid, None)
         self._store.remove(KnownContact, contact.uid)
-
-    def _index(self, contact: Contact, callsign: str) -> None:
-        for index, old, new in (
-            (self._by_callsign, contact.callsign, callsign),
-            (self._by_folded, contact.callsign.casefold(), callsign.casefold()),
-        ):
-            if old in index:
-                index[old].pop(contact.uid, None)
-                if not index[old]:
-                    del index[old]
-            if new:
-                index.setdefault(new, {})[contact.uid] = contact
-        contact.callsign = callsign
 
     def touch(self, contact: Contact) -> None:
         """See to it that a contact that has changed is kept."""

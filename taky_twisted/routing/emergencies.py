@@ -112,6 +112,25 @@ class Emergencies:
             if until > now and not groups_out.isdisjoint(alert.record.groups):
                 yield alert, self._fresh(alert, now)
 
+    def records(self) -> list[Emergency]:
+        """List what is repeated."""
+        return [alert.record for alert in self._alerts.values()]
+
+    def merge(self, record: Emergency, event: Event) -> None:
+        """Take over an emergency that another node repeats, unless it is known."""
+        if record.uid in self._alerts or len(self._alerts) >= self._max_alerts:
+            return
+        alert = self._alerts[record.uid] = Alert(record, event, None)
+        self._store.put(record)
+        self._say(alert, self._fresh(alert, self._clock.seconds()))
+        self._schedule(self._period)
+
+    def end(self, uid: str, canceled: float) -> None:
+        """Repeat an emergency no more that was canceled on another node; one that was raised later goes on."""
+        alert = self._alerts.get(uid)
+        if alert is not None and alert.event.time <= canceled:
+            self._remove(uid)
+
     def stop(self) -> None:
         """Say nothing more; what is active stays in the store."""
         for timer in (*self._timers, self._repeating):

@@ -113,6 +113,23 @@ class MissedChats:
             if not waiting:
                 del self._waiting[recipient]
 
+    def records(self, now: float) -> list[MissedChat]:
+        """List what waits."""
+        return [chat for waiting in self._waiting.values() for chat, _ in waiting if chat.expires > now]
+
+    def forget(self, chat: MissedChat) -> None:
+        """Let a chat wait no more that was delivered by another node."""
+        waiting = self._waiting.get(chat.recipient)
+        if waiting is None:
+            return
+        rest = deque(entry for entry in waiting if entry[0] is not chat)
+        if len(rest) < len(waiting):
+            self._forget(chat)
+        if rest:
+            self._waiting[chat.recipient] = rest
+        else:
+            del self._waiting[chat.recipient]
+
     def _append(self, chat: MissedChat, event: Event) -> None:
         self._waiting.setdefault(chat.recipient, deque()).append((chat, event))
         self._bytes += len(chat.xml)

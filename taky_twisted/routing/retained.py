@@ -83,20 +83,10 @@ class Retained:
             if held is not None and event.time >= held.event.time:
                 self._drop(event.uid)
             return
-        if self._is_deleted(event, groups):
+        if self.was_deleted(event, groups):
             return
         self._hold(event, groups, expires)
-        self._store.put(
-            Item(
-                uid=event.uid,
-                type=event.type,
-                xml=event.xml,
-                groups=groups,
-                time=event.time,
-                stale=event.stale,
-                expires=expires,
-            )
-        )
+        self._store.put(_item(event, groups, expires))
         self._shrink()
 
     def delete(self, uid: str, groups: Groups, deleted: float, now: float) -> None:
@@ -123,20 +113,52 @@ class Retained:
                 deleted, expires = max(deleted, older.deleted), max(expires, older.expires)
             elif held is None:
                 return  # others' delete is not undone
-        tombstone = Tombstone(uid, groups, deleted, expires)
-        self._tombstones.pop(uid, None)
-        self._tombstones[uid] = tombstone
-        self._store.put(tombstone)
-        if len(self._tombstones) > self._max_tombstones:
-            oldest = next(iter(self._tombstones))
-            del self._tombstones[oldest]
-            self._store.remove(Tombstone, oldest)
+        self._remember(Tombstone(uid, groups, deleted, expires))
 
     def remove(self, uid: str, groups: Groups) -> None:
         """Take an item off the map without a word, unless it is of other groups than these."""
         held = self._items.get(uid)
         if held is not None and not held.groups.isdisjoint(groups):
             self._drop(uid)
+
+    def records(self, now: float) -> Iterator[Item | Tombstone]:
+        """Go through everything that is not stale; what changes meanwhile may be left out."""
+        for held in list(self._items.values()):
+            if held.expires > now:
+                yield _item(held.event, held.groups, held.expires)
+        yield from [tombstone for tombstone in self._tombstones.values() if tombstone.expires > now]
+
+    def merge(self, event: Event, groups: Groups, expires: float, now: float) -> bool:
+        """Take over an item that another node has, if it is newer than what is here; return whether it was."""
+        held = self._items.get(event.uid)
+        if held is not None and (held.groups.isdisjoint(groups) or _age(held.event) >= _age(event)):
+            return False
+        if expires <= now or self.was_deleted(event, groups):
+            return False
+        self._hold(event, groups, expires)
+        self._store.put(_item(event, groups, expires))
+        self._shrink()
+        return True
+
+    def merge_tombstone(self, tombstone: Tombstone, now: float) -> Event | None:
+        """Take over another node's memory of a delete; return the item that it takes off the map here."""
+        if tombstone.expires <= now:
+            return None
+        uid, older, held = tombstone.uid, self._tombstones.get(tombstone.uid), self._items.get(tombstone.uid)
+        if older is not None and not older.groups.isdisjoint(tombstone.groups):
+            if older.deleted >= tombstone.deleted and older.groups >= tombstone.groups:
+                return None
+            tombstone = Tombstone(
+                uid,
+                older.groups | tombstone.groups,
+                max(older.deleted, tombstone.deleted),
+                max(older.expires, tombstone.expires),
+            )
+        self._remember(tombstone)
+        if held is None or not self.was_deleted(held.event, held.groups):
+            return None
+        self._drop(uid)
+        return held.event
 
     def get(self, uid: str) -> Event | None:
         """Find an item."""
@@ -171,9 +193,19 @@ class Retained:
             del self._tombstones[uid]
             self._store.remove(Tombstone, uid)
 
-    def _is_deleted(self, event: Event, groups: Groups) -> bool:
+    def was_deleted(self, event: Event, groups: Groups) -> bool:
+        """Whether this, or something later with its uid, was deleted."""
         tombstone = self._tombstones.get(event.uid)
         return tombstone is not None and event.time <= tombstone.deleted and not tombstone.groups.isdisjoint(groups)
+
+    def _remember(self, tombstone: Tombstone) -> None:
+        self._tombstones.pop(tombstone.uid, None)
+        self._tombstones[tombstone.uid] = tombstone
+        self._store.put(tombstone)
+        if len(self._tombstones) > self._max_tombstones:
+            oldest = next(iter(self._tombstones))
+            del self._tombstones[oldest]
+            self._store.remove(Tombstone, oldest)
 
     def _drop(self, uid: str) -> None:
         self._bytes -= len(self._items.pop(uid).event.xml)
@@ -196,3 +228,20 @@ class Retained:
             held = self._items.get(uid)
             if held is not None and held.expires == expires:
                 self._drop(uid)
+
+
+def _item(event: Event, groups: Groups, expires: float) -> Item:
+    return Item(
+        uid=event.uid,
+        type=event.type,
+        xml=event.xml,
+        groups=groups,
+        time=event.time,
+        stale=event.stale,
+        expires=expires,
+    )
+
+
+def _age(event: Event) -> tuple[float, bytes]:
+    """Order versions of an item the same way on every node, also two of one moment."""
+    return event.time, event.xml

@@ -8,22 +8,20 @@ Sources: TAK Server ``service/SubmissionService.java``, ``service/DistributedSub
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
 from taky_twisted.config.limits import Limits
-from taky_twisted.cot import compose
-from taky_twisted.cot.event import Destinations, Event
+from taky_twisted.cot.event import Event
 from taky_twisted.cot.types import CHAT, DELETE, is_retained
 from taky_twisted.identity.failures import Failures
 from taky_twisted.identity.principal import Principal
 from taky_twisted.interfaces import EventStore, Witness
 from taky_twisted.notices import Notices
 
-from . import switching
+from . import directing, switching
 from .audience import Audiences
 from .contact import Contact
 from .contacts import Contacts
@@ -41,30 +39,10 @@ from .subscription import Sink, Subscription
 if TYPE_CHECKING:
     from taky_twisted.records import Kept
 
+    from .nodes import Nodes
     from .tracing import Tracing
 
 HOUR, DAY = 3600, 24 * 3600
-EVERYBODY_ROOMS = frozenset({"All Chat Rooms", "All Streaming", "Streaming"})
-"""Chat rooms that are for everybody (ATAK-CIV ``android/chat/GeoChatService.java``)."""
-TEAMS = frozenset(
-    {
-        "Blue",
-        "Brown",
-        "Cyan",
-        "Dark Blue",
-        "Dark Green",
-        "Green",
-        "Magenta",
-        "Maroon",
-        "Orange",
-        "Purple",
-        "Red",
-        "Teal",
-        "White",
-        "Yellow",
-    }
-)
-"""ATAK's team colors."""
 
 
 class Router:
@@ -95,14 +73,14 @@ class Router:
         """
         self._clock = clock
         self.chat_fallback = chat_fallback
-        self._max_to_client = limits.max_event_to_client
+        self.max_to_client = limits.max_event_to_client
         self.witness = witness
         self.notices = Notices(clock)
         self.flow_tag = "TAK-Server-"
         """Our mark in ``<_flow-tags_>``; whole once the server's id is known."""
         self.offers = Offers(clock, self.notices, self.find)
         self.audiences = Audiences(clock, self.offers)
-        self.contacts = Contacts(clock, store, limits.known_contacts, limits.secondary_uids, self._announce)
+        self.contacts = Contacts(clock, store, limits.known_contacts, limits.secondary_uids, self.announce)
         self.retained = Retained(
             store, limits.retained_items, limits.retained_bytes, max_persist_ttl, limits.tombstones
         )
@@ -114,7 +92,13 @@ class Router:
         self.pins = Pins(self.contacts, failures or Failures(clock)) if pin_uid else None
         self.tracing: Tracing | None = None
         """Looks closely at some events, while somebody wants that."""
+        self.nodes: Nodes | None = None
+        """Tells the other nodes what happens here, if there are others."""
         self.subscriptions: dict[Subscription, None] = {}
+
+    def now(self) -> float:
+        """Tell the time, in seconds since the epoch."""
+        return self._clock.seconds()
 
     def restore(self, kept: Kept) -> None:
         """Take over what a store held, before anybody is connected."""
@@ -184,6 +168,8 @@ class Router:
     def left(self, subscription: Subscription, clean: bool) -> None:
         """Take a closed subscription out; called by `Subscription.close`."""
         self.subscriptions.pop(subscription, None)
+        if self.nodes is not None:
+            self.nodes.left(subscription, clean)
         self.groups.left(subscription)
         self.audiences.leave(subscription)
         now = self._clock.seconds()
@@ -236,7 +222,11 @@ class Router:
             if new is not None and new is source.primary:
                 groups = switching.identified(self, source, event)
         is_emergency = type_.startswith("b-a-")
-        if source.incognito and not is_emergency and (destinations is None or not destinations.explicit):
+        explicit = destinations is not None and destinations.explicit
+        nodes = self.nodes
+        if source.incognito and not is_emergency and not explicit:
+            if nodes is not None and event.is_self_report:
+                nodes.said(event, source)
             if new is not None:
                 self._identified(new, source, now)
             return
@@ -245,15 +235,30 @@ class Router:
                 return  # PyTAK's greeting is one
             self._delete(event, source, now)
         elif is_emergency:
+            was_raised = event.uid in self.emergencies
             self.emergencies.heard(event, source, groups, now)
             if event.uid not in self.emergencies:
                 self.offers.forget(event.uid, groups)
+                if was_raised and nodes is not None:
+                    # A node that does not hear this must not raise it again for all.
+                    self.retained.delete(event.uid, groups, event.time, now)
         self.audiences.tap(event, source)
-        if destinations is not None and destinations.explicit:
-            self._direct(event, source, destinations)
-        elif type_ == CHAT and self.chat_fallback and destinations is None and self._chat_to_named(event, source):
+        if destinations is not None and explicit:
+            # What changes more than whom it is for: those who hold none of its receivers must know it as well.
+            told = nodes is not None and (type_ == DELETE or is_emergency or new is not None)
+            if told and nodes is not None:
+                nodes.said(event, source)
+            directing.direct(self, event, source, destinations, told)
+        elif (
+            type_ == CHAT
+            and self.chat_fallback
+            and destinations is None
+            and directing.chat_to_named(self, event, source)
+        ):
             return
         else:
+            if nodes is not None:
+                nodes.said(event, source)
             if is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid, groups):
                 self.retained.keep(event, groups, now)
             self.audiences.broadcast(event, groups, source)
@@ -277,65 +282,6 @@ class Router:
         self.retained.remove(contact.uid, contact.groups_in)
         switching.hand_missed(self, contact, source, now)
 
-    def _direct(self, event: Event, source: Subscription, destinations: Destinations) -> None:
-        named: dict[Contact, None] = {}
-        for callsign in destinations.callsigns:
-            named.update(dict.fromkeys(self.contacts.called(callsign)))
-        for uid in destinations.uids:
-            contact = self.contacts.get(uid)
-            if contact is not None:
-                named[contact] = None
-        reached = self._deliver_to(named, event, source)
-        if not reached and event.type == CHAT and not destinations.missions:
-            self._tell_failed(event, source)
-
-    def _deliver_to(self, named: Iterable[Contact], event: Event, source: Subscription) -> bool:
-        """Deliver to each connection of these contacts once; keep chat for who is away.
-
-        Returns:
-            Whether anybody was reached.
-        """
-        if event.type == CHAT and self._max_to_client and len(event.xml) > self._max_to_client:
-            return False  # nobody could read it, now or later, and its sender is told so
-        groups = source.principal.groups_in
-        receivers: dict[Subscription, None] = {}
-        reached = False
-        for contact in named:
-            for holder in contact.holders:
-                if not groups.isdisjoint(holder.principal.groups_out):
-                    receivers[holder] = None
-            if not contact.holders and event.type == CHAT and not groups.isdisjoint(contact.groups_out):
-                reached |= self.chats.keep(contact.uid, contact.principal, event, groups, self._clock.seconds())
-        for receiver in receivers:
-            self.audiences.direct(event, source, receiver)
-        return reached or bool(receivers)
-
-    def _chat_to_named(self, event: Event, source: Subscription) -> bool:
-        """Deliver a chat without destinations to the members that it names; False if it is for everybody.
-
-        For bots that do not know ``<marti>``: a private message must not be shown to everybody because of that.
-        """
-        chat = event.detail.chat
-        if chat is None or chat.chatroom in EVERYBODY_ROOMS or chat.id in EVERYBODY_ROOMS:
-            return False
-        if chat.id in TEAMS:
-            named = [contact for contact in self.contacts.in_team(chat.id) if source not in contact.holders]
-        else:
-            uids = dict.fromkeys((*chat.uids, chat.id))
-            named = [contact for uid in uids if (contact := self.contacts.get(uid)) and source not in contact.holders]
-        # So that it is known as directed, should it have to be kept.
-        destinations = Destinations(uids=tuple(contact.uid for contact in named), explicit=True)
-        event = replace(event, detail=replace(event.detail, destinations=destinations))
-        if self.witness is not None:
-            self.witness.heard(event, source.principal.groups_in, source, self._clock.seconds())
-        if not self._deliver_to(named, event, source):
-            self._tell_failed(event, source)
-        return True
-
-    def _tell_failed(self, event: Event, source: Subscription) -> None:
-        if not source.from_server:
-            self.audiences.direct(compose.chat_failed(event, self._max_to_client), None, source)
-
     def _delete(self, event: Event, source: Subscription, now: float) -> None:
         uid, groups = event.detail.link_uid, source.principal.groups_in
         if uid not in self.emergencies and self.contacts.take_off_map(uid, groups):
@@ -357,7 +303,8 @@ class Router:
 
     # What the server says
 
-    def _announce(self, event: Event, groups: Groups) -> None:
+    def announce(self, event: Event, groups: Groups) -> None:
+        """Say something to everybody who hears one of the groups."""
         self.audiences.tap(event, None)
         self.audiences.broadcast(event, groups, None)
 
@@ -375,7 +322,8 @@ class Router:
         contacts += [contact for uid in record.uids if (contact := self.contacts.get(uid))]
         receivers = dict.fromkeys(holder for contact in contacts for holder in contact.holders)
         for receiver in receivers:
-            if receiver is not source and not record.groups.isdisjoint(receiver.principal.groups_out):
+            hears = not receiver.node and not record.groups.isdisjoint(receiver.principal.groups_out)
+            if hears and receiver is not source:
                 self.audiences.direct(event, None, receiver)
 
     def picture(self, newcomer: Subscription, groups_out: Groups) -> Iterable[Replay]:

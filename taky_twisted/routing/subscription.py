@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .outbox import Replay
     from .records import Groups
     from .router import Router
+    from .words import Speaker
 
 
 class Sink(Protocol):
@@ -90,6 +91,12 @@ class Subscription:
         self.reached = reached
         self.reports = not wants_everything and not from_server
         """Whether who speaks here becomes a contact by a self-report."""
+        self.node = ""
+        """The node that it is connected to, an instance id; empty: this one."""
+        self.since = 0.0
+        """When it said who it is, in seconds since the epoch: of two that say they are the same, the later one is."""
+        self.speaker: Speaker | None = None
+        """What other nodes know of it."""
         self.closed = False
         self.audience: Audience | None = None
         self.primary: Contact | None = None
@@ -184,10 +191,16 @@ class Subscription:
                 if not self.incognito and not self.from_server:
                     self.incognito = True
                     self._router.hide(self)
+                    self._tell_nodes(event)
             elif kind == INCOGNITO_OFF:
                 self.incognito = False
+                self._tell_nodes(event)
         except BadFilter as error:
             self.notices.say("{peer}: filter request ignored: {error}", peer=self.peer, error=error)
+
+    def _tell_nodes(self, event: Event) -> None:
+        if self._router.nodes is not None:
+            self._router.nodes.said(event, self)
 
     def _filter_by(self) -> None:
         filters = [*self._xpaths.values()]

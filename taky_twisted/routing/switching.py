@@ -58,6 +58,15 @@ def grant(router: Router, stream: Subscription, granted: Principal, now: float) 
     stream.principal = chosen
 
 
+def follow(router: Router, stream: Subscription, granted: Principal, active: Principal, now: float) -> None:
+    """Give another node's connection the groups that it has there."""
+    before = stream.principal
+    stream.granted = granted
+    if (active.groups_in, active.groups_out) != (before.groups_in, before.groups_out):
+        _switch(router, stream, active, now)
+    stream.principal = active
+
+
 def identified(router: Router, stream: Subscription, report: Event) -> Groups:
     """Switch to what is chosen for the device that a connection turns out to be, before anybody hears of it.
 
@@ -69,7 +78,8 @@ def identified(router: Router, stream: Subscription, report: Event) -> Groups:
     Returns:
         The groups that the report goes to.
     """
-    before, chosen = stream.principal, router.groups.chosen(stream)
+    before = stream.principal
+    chosen = router.groups.chosen(stream) if not stream.node else before
     if chosen != before:
         _regroup(router, stream, chosen)
         show(router, stream, chosen.groups_out - before.groups_out)
@@ -80,12 +90,14 @@ def hand_missed(router: Router, contact: Contact, stream: Subscription, now: flo
     """Deliver the chat that waited for a contact and was said in groups that it has switched on."""
     hears, may_hear = stream.principal.groups_out, stream.granted.groups_out
     for event in router.chats.take(contact.uid, stream.principal.name, hears, now, may_hear):
-        router.audiences.direct(event, None, stream)
+        # Every node had it; the one that somebody comes to delivers it, and is handed what it does not have.
+        if stream.node or router.nodes is None or not router.nodes.delivered(contact.uid, event):
+            router.audiences.direct(event, None, stream)
 
 
 def show(router: Router, stream: Subscription, groups: Groups) -> None:
     """Tell somebody who is connected what a newcomer is told of some groups."""
-    if not groups or stream.wants_everything or stream.from_server:
+    if not groups or stream.wants_everything or stream.from_server or stream.node:
         return
     stream.untold |= groups
     # However often it is asked for by somebody who reads slowly, one waits besides the one that is under way. It waits
@@ -109,8 +121,11 @@ def _switch(router: Router, stream: Subscription, chosen: Principal, now: float)
     moved = _regroup(router, stream, chosen)
     if stream.wants_everything or stream.from_server or stream.closed:
         return
-    # ATAK and CloudTAK take what they know off the map and ask again: so it comes before what is shown anew.
-    stream.sink.deliver(Batch((compose.groups_changed(now),), directed=True))
+    if not stream.node:
+        # ATAK and CloudTAK take what they know off the map and ask again: so it comes before what is shown anew.
+        stream.sink.deliver(Batch((compose.groups_changed(now),), directed=True))
+        if router.nodes is not None:
+            router.nodes.switched(stream)
     for contact, said_to in moved:
         if contact.sa is not None and not contact.incognito:
             gone = compose.departure(contact.uid, contact.sa.type, now)

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from taky_twisted.cot.event import Destinations, Event
 from taky_twisted.cot.types import CHAT, DELETE, FILE_OFFER
 
-from .router import EVERYBODY_ROOMS, TEAMS
+from .directing import EVERYBODY_ROOMS, TEAMS
 from .tak_stream import TAKStream
 
 if TYPE_CHECKING:

@@ -28,6 +28,8 @@ class Speaker:
     """The same with the groups that are switched on."""
     peer: str
     """Its address and door, for the log."""
+    since: float = 0.0
+    """When it said who it is, in seconds since the epoch: of two that say they are the same, the later one is."""
     from_server: bool = False
     """Whether other servers may speak there (UDP, multicast); it is nobody's contact and hears nothing."""
 

@@ -155,7 +155,8 @@ class IdentityTests(ContactsCase):
         self.assertEqual((self.called("FOX"), self.called("fox"), self.called("Bear")), ([], [], ["A"]))
         peer.report("A", "BEAR", team="Red")
         self.assertEqual((self.called("Bear"), self.called("BEAR")), (["A"], ["A"]))
-        self.assertEqual((len(self.contacts._by_callsign), len(self.contacts._by_folded)), (1, 1))
+        callsigns = self.contacts._callsigns
+        self.assertEqual((len(callsigns._exact), len(callsigns._folded)), (1, 1))
         self.assertEqual(self.contact("A").team, "Red")
 
     def test_spelling_of_callsigns(self) -> None:

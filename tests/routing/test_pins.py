@@ -10,7 +10,7 @@ from taky_twisted.routing.pins import PIN_SECONDS
 from taky_twisted.routing.router import Router
 from taky_twisted.stores.memory import MemoryStore
 from tests.fakes import LogLines, principal
-from tests.routing.test_router import Peer
+from tests.routing.router_case import Peer
 from tests.samples import NOW, chat, event, marker, sa
 
 ALICE, MALLORY = principal("alice"), principal("mallory")

@@ -10,7 +10,7 @@ from taky_twisted.routing.records import MissedChat
 from taky_twisted.routing.switching import show, switch
 from taky_twisted.takproto.batch import Batch
 from tests.fakes import MemorySink, principal
-from tests.routing.test_router import RouterCase
+from tests.routing.router_case import RouterCase
 from tests.samples import chat, control, emergency, event, marker, sa, to
 
 BLUE, RED, BOTH = frozenset({"Blue"}), frozenset({"Red"}), frozenset({"Blue", "Red"})

@@ -9,7 +9,7 @@ from taky_twisted.routing.router import Router
 from taky_twisted.routing.tracing import MAX_OUTCOMES, Outcome, Traced, Tracing
 from taky_twisted.stores.memory import MemoryStore
 from tests.fakes import Site, principal
-from tests.routing.test_router import Peer
+from tests.routing.router_case import Peer
 from tests.samples import NOW, chat, control, delete, emergency, marker, sa, to, xml
 
 ALICE, BOB = principal("alice"), principal("bob")

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 
 from taky_twisted import __version__
-from taky_twisted.admin.status import Seen, connected, ours, takys
+from taky_twisted.admin.status import Seen, connected, nodes, ours, takys
 from taky_twisted.enrollment import invite_requests
 from taky_twisted.enrollment.account_requests import answer
 from taky_twisted.enrollment.errors import EnrollmentError
@@ -82,7 +82,9 @@ class Admin:
     async def status(self) -> dict[str, Any]:
         """Say who is connected."""
         found = await self._spelled(ours)
-        return {**found, "version": __version__, "doors": [dict(door) for door in self._running.doors()]}
+        others = nodes(self._running.router)
+        joined = {} if others is None else {"nodes": others}
+        return {**found, "version": __version__, "doors": [dict(door) for door in self._running.doors()], **joined}
 
     async def takys_status(self) -> dict[str, Any]:
         """Say who is connected, as taky does."""

@@ -6,7 +6,7 @@ Source: taky 0.10, ``taky/cot/mgmt.py``, ``taky/cot/models/takuser.py`` (members
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -14,6 +14,7 @@ from taky_twisted.cot import compose
 from taky_twisted.cot.event import Event
 from taky_twisted.identity.principal import Principal
 from taky_twisted.routing.directing import TEAMS
+from taky_twisted.routing.nodes import Nodes
 from taky_twisted.routing.router import Router
 from taky_twisted.routing.tak_stream import StreamState, TAKStream
 
@@ -37,10 +38,12 @@ class Seen:
     report: Event | None
     """Its last self-report that was for everybody."""
     incognito: bool
+    node: str = ""
+    """The other node that it is connected to; empty: this one."""
 
 
 def connected(router: Router) -> Iterator[Seen]:
-    """Look at every client's connection; monitors, multicast and the like are no clients."""
+    """Look at every client's connection, on all nodes; monitors, multicast and the like are no clients."""
     for subscription in router.subscriptions:
         sink, contact = subscription.sink, subscription.primary
         if not isinstance(sink, TAKStream) or subscription.wants_everything:
@@ -56,6 +59,44 @@ def connected(router: Router) -> Iterator[Seen]:
             report=contact.sa if contact is not None else None,
             incognito=subscription.incognito,
         )
+    if router.nodes is not None:
+        yield from _elsewhere(router, router.nodes)
+
+
+def nodes(router: Router) -> list[dict[str, Any]] | None:
+    """List the other nodes of this server; None if it never has any."""
+    if router.nodes is None:
+        return None
+    return [asdict(node) for node in sorted(router.nodes.bus.nodes, key=lambda node: node.name)]
+
+
+def _elsewhere(router: Router, others: Nodes) -> Iterator[Seen]:
+    for contact in router.contacts:
+        for holder in contact.holders:
+            if not holder.node or holder.primary is not contact or holder.speaker is None:
+                continue
+            yield Seen(
+                state=StreamState(
+                    address=holder.host.strip("[]"),
+                    door=holder.speaker.peer.partition(" at ")[2],
+                    protocol="",
+                    began=holder.since,
+                    heard=contact.seen,
+                    events=0,
+                    backlog=0,
+                    dropped=0,
+                    full=False,
+                ),
+                granted=holder.granted,
+                active=holder.principal,
+                uid=contact.uid,
+                callsign=contact.callsign,
+                team=contact.team,
+                role=contact.role,
+                report=contact.sa,
+                incognito=holder.incognito,
+                node=others.name(holder.node),
+            )
 
 
 def takys(seen: Iterable[Seen], uptime: float) -> dict[str, Any]:
@@ -109,6 +150,7 @@ def _ours(seen: Seen) -> dict[str, Any]:
         "backlog": state.backlog,
         "dropped": state.dropped,
         "full": state.full,
+        "node": seen.node,
     }
 
 

@@ -41,8 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
 def lines(status: Said, now: float) -> list[str]:
     """Spell a status for people."""
     clients: list[dict[str, Any]] = status.get("clients", [])
-    head = [f"Uptime: {human(status.get('uptime', -1))}", f"Num Clients: {len(clients)}", ""]
-    return head + table([_row(client, now) for client in clients])
+    head = [f"Uptime: {human(status.get('uptime', -1))}", f"Num Clients: {len(clients)}"]
+    others: list[dict[str, Any]] | None = status.get("nodes")
+    if others is not None:
+        named = ", ".join(_text(node.get("name")) for node in others)
+        head.append(f"Other Nodes: {named}" if named else "Other Nodes: none is heard at the moment")
+    return [*head, "", *table([_row(client, now) for client in clients])]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -77,6 +81,7 @@ def _row(client: dict[str, Any], now: float) -> Row:
         "IP": _text(client.get("ip")) or "None",
         "LastRx": human(now - last) if last > 0 else "never",
         "Certificate": _text(certificate.get("name")),
+        "Node": _text(client.get("node")),
         "Door": _text(client.get("door")),
         "Protocol": _text(client.get("protocol")),
         "Groups": _groups(client.get("active") or {}),

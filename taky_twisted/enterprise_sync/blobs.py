@@ -6,7 +6,8 @@
     blobs/incoming/<random>     what is being uploaded; nothing in here is ever served
     blobs/<2 hex>/<64 hex>      whole contents, written aside and renamed
 
-No name on disk comes from a client: a content is called by the hash that we computed.
+No name on disk comes from a client: a content is called by the hash that we computed. Several nodes of one server may
+share the folder; each has an ``incoming-<node>`` of its own then, and nothing is deleted that another may just need.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
@@ -37,6 +38,9 @@ T = TypeVar("T")
 COPY_BYTES = 1 << 20
 """Bytes that are copied at once."""
 
+FORGET_SECONDS = 60.0
+"""How long a content that nothing refers to stays in a folder that several nodes share."""
+
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -45,15 +49,20 @@ class Blobs:
 
     log = Logger()
 
-    def __init__(self, folder: Path, reactor: Any) -> None:
+    def __init__(self, folder: Path, reactor: Any, node: str = "") -> None:
         """Touch nothing yet.
 
         Args:
             folder: made when it is not there.
-            reactor: takes calls from threads.
+            reactor: takes calls from threads, and tells the time.
+            node: of a server with several nodes the name of this one, which is one among those in the same folder.
         """
         self.folder = folder
-        self._incoming = folder / "incoming"
+        self._node, self._reactor = node, reactor
+        self._incoming = folder / (f"incoming-{node}" if node else "incoming")
+        self._elsewhere: dict[str, int] = {}
+        self.fetch: Callable[[str, int], Deferred[None]] | None = None
+        """Gets a content that other nodes have into this folder; fails with `NoSuchFile` if none has it."""
         # Two: who reads need not wait until the disk has taken a large upload.
         self._writing = DiskThread("uploads", IReactorFromThreads(reactor))
         self._reading = DiskThread("downloads", IReactorFromThreads(reactor))
@@ -79,7 +88,8 @@ class Blobs:
                     os.unlink(left.path)
             orphans = 0
             for entry in self._contents():
-                if mine and entry.name not in known:
+                # What another node was given while this one was down is no orphan.
+                if mine and not self._node and entry.name not in known:
                     os.unlink(entry.path)
                     orphans += 1
                 else:
@@ -99,6 +109,33 @@ class Blobs:
     def has(self, digest: str, size: int) -> bool:
         """Whether a content is there, and of this size; asks no disk."""
         return self._sizes.get(digest) == size
+
+    def is_known(self, digest: str, size: int) -> bool:
+        """Whether a content is there, or another node has it; asks no disk."""
+        return self.has(digest, size) or self._elsewhere.get(digest) == size
+
+    def size(self, digest: str) -> int | None:
+        """Tell the size of a content that is there; None if it is not."""
+        return self._sizes.get(digest)
+
+    def expect(self, digest: str, size: int) -> Deferred[None]:
+        """Learn that another node has been given a content; it may be in this folder already.
+
+        Returns:
+            Fires when it is here; fails with `NoSuchFile` if nobody can give it to us at the moment.
+        """
+        if self.has(digest, size) or not _HASH.fullmatch(digest):
+            return succeed(None)
+        self._elsewhere[digest] = size
+
+        def looked(found: int | None) -> Deferred[None] | None:
+            if found == size:
+                self._sizes[digest] = size
+            elif self.fetch is not None:
+                return self.fetch(digest, size)
+            return None
+
+        return self._reading.run(self._size_on_disk, digest).addCallback(looked)
 
     def begin(self) -> Incoming:
         """Make a place for a content that is to come."""
@@ -137,7 +174,16 @@ class Blobs:
 
     def forget(self, digest: str) -> None:
         """Delete a content. Whoever is just reading it gets all of it."""
-        if self._sizes.pop(digest, None) is not None:
+        self._elsewhere.pop(digest, None)
+        if self._sizes.pop(digest, None) is None:
+            return
+        if self._node:  # another node may just be given the same
+            self._reactor.callLater(FORGET_SECONDS, self._delete, digest)
+        else:
+            self._delete(digest)
+
+    def _delete(self, digest: str) -> None:
+        if digest not in self._sizes and digest not in self._elsewhere:
             self._in_the_end(self._writing.run(self.path(digest).unlink, missing_ok=True), "deleting a content")
 
     def read(self, digest: str, size: int) -> Deferred[Content]:
@@ -162,8 +208,14 @@ class Blobs:
                 self.log.warn("the content {digest} cannot be served: {error}", digest=digest, error=str(failure.value))
             wanted.errback(NoSuchFile("the content of this file is lost; upload it again"))
 
-        opening = self._reading.run(self._open, self.path(digest), size)
-        opening.addCallbacks(opened, failed).addErrback(wanted.errback)
+        def open_it(_: None) -> None:
+            opening = self._reading.run(self._open, self.path(digest), size)
+            opening.addCallbacks(opened, failed).addErrback(wanted.errback)
+
+        if self.fetch is None or self.has(digest, size):
+            open_it(None)
+        else:
+            self.fetch(digest, size).addCallbacks(open_it, wanted.errback)
         return wanted
 
     def path(self, digest: str) -> Path:
@@ -205,6 +257,11 @@ class Blobs:
         place = self.place(digest)
         os.replace(link, place)
         sync_folder(place.parent)
+
+    def _size_on_disk(self, digest: str) -> int | None:
+        with suppress(OSError):
+            return self.path(digest).stat(follow_symlinks=False).st_size
+        return None
 
     @staticmethod
     def _open(path: Path, size: int) -> int:

@@ -258,7 +258,7 @@ class Files:
 
     def _there(self, record: StoredFile) -> bool:
         expired = 0 <= record.expiration <= self._clock.seconds()
-        return not expired and self._blobs.has(record.hash, record.size)
+        return not expired and self._blobs.is_known(record.hash, record.size)
 
     def _repeated(self, words: Words, digest: str, caller: Caller) -> StoredFile | None:
         for record in self._by_hash.get(digest, {}).values():

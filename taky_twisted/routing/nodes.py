@@ -70,6 +70,10 @@ class Nodes:
         assert self._bus is not None, "join comes first"
         return self._bus
 
+    def name(self, node: str) -> str:
+        """Say what people call another node, by its instance id."""
+        return self._remotes.name(node)
+
     @property
     def exchange(self) -> Exchange:
         """What makes the map the same on all nodes again."""

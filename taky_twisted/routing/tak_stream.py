@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 BUDGET_SECONDS = 1.0
 """The window over which input is counted."""
+MAX_GAP_SECONDS = 30
+"""Connections are seen to every few seconds; after a longer gap, or a negative one, it was not they who were silent."""
 CLOSE_SECONDS = 5
 """How long a connection may take to close."""
 
@@ -105,6 +107,7 @@ class TAKStream(Protocol):
         "_heard",
         "_last_optional",
         "_limits",
+        "_looked",
         "_notices",
         "_outbox",
         "_recorder",
@@ -160,6 +163,7 @@ class TAKStream(Protocol):
         self._began = 0.0  # when the peer was known
         self._said = 0  # events and whatever else came, in all
         self._heard = 0.0  # when a byte came last
+        self._looked = 0.0  # when it was last seen to
         self._full_since: float | None = None  # since when the transport takes no more and lets nothing out
         self._sent: int | None = None  # bytes that had left when we last looked
 
@@ -274,6 +278,12 @@ class TAKStream(Protocol):
     def look(self, now: float) -> None:
         """Close the connection if it is stalled or has fallen silent; called every few seconds."""
         limits = self._limits
+        gap, self._looked = now - self._looked, now
+        if not 0 <= gap < MAX_GAP_SECONDS:
+            # The clock was set, or this process stood still: nobody was silent for so long.
+            self._heard += gap
+            if self._full_since is not None:
+                self._full_since += gap
         if self._full_since is not None:
             sent = bytes_sent(self.transport)
             if sent != self._sent:
@@ -303,7 +313,7 @@ class TAKStream(Protocol):
 
     def _start(self) -> None:
         """Begin to write: the peer is known."""
-        self._heard = self._began = self._clock.seconds()
+        self._heard = self._began = self._looked = self._clock.seconds()
         self.transport.registerProducer(self, True)
         self._flowing = True
 

@@ -128,16 +128,17 @@ class Kick:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A node needs part of a file that it does not have."""
+    """A node needs a file that it does not have, or a piece of it."""
 
     node: str
-    """Who needs it, an instance id."""
+    """Who is to answer, an instance id; empty: whoever has the file, with his own id."""
     request: str
-    """Names the request, and the key where the answer is waited for."""
+    """Where the answer is waited for."""
     digest: str
     """The file's SHA-256 in hex."""
     offset: int
     size: int
+    """Bytes from there on; 0 if it is only asked who has it."""
 
 
 Word = Union[Said, Left, Switched, Present, AllPresent, Ask, Digest, Known, Handed, Kick, Wanted]

@@ -4,8 +4,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.admin.status import connected, ours, takys
+from taky_twisted.admin.status import connected, nodes, ours, takys
 from tests.fakes import Site, principal
+from tests.routing.node_hub import NodesCase
 from tests.samples import NOW, control, sa, xml
 
 
@@ -102,3 +103,31 @@ class StatusTests(SynchronousTestCase):
         self.site.connect(monitor=True)
         self.site.subscribe(principal("x"))
         self.assertEqual(self.clients(), [])
+
+
+class NodesTests(NodesCase):
+    """A server of several nodes tells of all of them, whichever is asked."""
+
+    def test_clients(self) -> None:
+        """Clients of other nodes are listed with their node, their address and their groups."""
+        self.join(self.b, "B", principal("bravo", ["red"], ["red"]))
+        self.connect(self.c)  # has not said who it is: only its own node knows of it
+        (told,) = ours(connected(self.a.router), 1.0)["clients"]
+        self.assertEqual((told["uid"], told["callsign"], told["node"], told["name"]), ("B", "B", "B", "bravo"))
+        self.assertEqual(told["groups"], {"in": ["red"], "out": ["red"]})
+        (told,) = takys(connected(self.c.router), 1.0)["clients"]
+        self.assertEqual((told["uid"], told["group"], told["battery"]), ("B", "Teams.CYAN", "87"))
+
+    def test_moved(self) -> None:
+        """Who moves is listed once, where it is."""
+        proved = principal("alpha")
+        self.join(self.a, "A", proved)
+        self.join(self.b, "A", proved)
+        self.assertEqual([each.node for each in connected(self.c.router)], ["B"])
+
+    def test_nodes(self) -> None:
+        """The others are listed by name; a server that is alone by its settings lists none."""
+        others = nodes(self.a.router)
+        assert others is not None
+        self.assertEqual([node["name"] for node in others], ["B", "C"])
+        self.assertIsNone(nodes(Site().router))

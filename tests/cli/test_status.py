@@ -38,6 +38,14 @@ class StatusTests(AnsweringTestCase):
         self.assertTrue(shown[3].endswith("LastRx          | Certificate | Door     | Protocol"))
         self.assertTrue(shown[5].endswith("| ALPHA-1     | ssl:8089 | protobuf"))
 
+    def test_nodes(self) -> None:
+        """Of a server with several nodes it is seen which are heard, and where who is connected elsewhere is."""
+        shown = lines({"uptime": 100, "clients": [OURS, {**OURS, "node": "pi-2"}], "nodes": [{"name": "pi-2"}]}, 100.0)
+        self.assertEqual(shown[2], "Other Nodes: pi-2")
+        self.assertIn("| pi-2 |", shown[-1])
+        shown = lines({"uptime": 100, "clients": [], "nodes": []}, 100.0)
+        self.assertEqual(shown[2], "Other Nodes: none is heard at the moment")
+
     def test_slow_and_groups(self) -> None:
         """Who reads slowly, and who is in which groups, is seen."""
         slow = {**OURS, "backlog": 5000, "dropped": 7, "active": {"in": ["red"], "out": ["red", "blue"]}}

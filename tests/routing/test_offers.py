@@ -15,7 +15,7 @@ from taky_twisted.routing.subscription import Subscription
 from tests.fakes import principal
 from tests.samples import NOW, cancel, chat, control, delete, emergency, event, marker, sa, to, xml
 
-from .test_router import Peer, RouterCase
+from .router_case import Peer, RouterCase
 
 LIMIT = 2000
 """Bytes of an event that the clients here take."""

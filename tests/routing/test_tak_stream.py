@@ -211,15 +211,35 @@ class FullTests(StreamTestCase):
 class SilenceTests(StreamTestCase):
     def test_listener(self) -> None:
         """Who only listens may be silent; who has said who it is, or asks whether we live, may not."""
-        self.stream.look(NOW + LIMITS.idle_seconds + 1)
+        self.look_until(LIMITS.idle_seconds + 1)
         self.assertIsNone(self.transport.lost)
         for said in (sa("A", "FOX"), ping("A")):
             self.setUp()
             self.say(said)
-            self.stream.look(NOW + LIMITS.idle_seconds)
+            self.look_until(LIMITS.idle_seconds)
             self.assertIsNone(self.transport.lost)
             self.stream.look(NOW + LIMITS.idle_seconds + 1)
             self.assertEqual(self.transport.lost, "abort")
+
+    def look_until(self, seconds: float) -> None:
+        """See to the connection every few seconds."""
+        for second in range(5, int(seconds) + 1, 5):
+            self.stream.look(NOW + second)
+        self.stream.look(NOW + seconds)
+
+    def test_clock_is_set(self) -> None:
+        """Nobody counts as silent, or as stalled, because the clock was set ahead, back, or because we stood still."""
+        for jump in (7200.0, -7200.0):
+            self.setUp()
+            self.say(sa("A", "FOX"))
+            self.stream.pauseProducing()
+            self.stream.look(NOW + 5)
+            for second in range(10, 25, 5):
+                self.stream.look(NOW + jump + second)
+            self.assertIsNone(self.transport.lost, jump)
+            for second in range(25, 60, 5):
+                self.stream.look(NOW + jump + second)
+            self.assertEqual(self.transport.lost, "abort", "but who takes nothing is closed in the end")
 
     def test_gone(self) -> None:
         """A connection that is gone is not looked for."""

@@ -1,0 +1,116 @@
+"""A server that is killed again and again under load: what is older than a second is always there afterwards.
+
+``TAKY_KILLS`` says how often; a hundred take about six minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import time
+from hashlib import sha256
+from http.client import HTTPException
+from threading import Thread
+
+from tests.end_to_end.server_process import ServerProcess
+from tests.end_to_end.stream_client import StreamClient
+from tests.end_to_end.test_stored_files import DOORS, FilesTestCase
+from tests.marti.file_server import FORM, form
+from tests.samples import delete, marker, sa
+
+KILLS = int(os.environ.get("TAKY_KILLS", "5"))
+RATE = 300
+"""Events in a second."""
+ITEMS = 400
+"""Different items; one in ten is deleted from time to time."""
+KEPT_SECONDS = 1.0
+"""What a kill may cost at most."""
+BUSY_SECONDS = (1.2, 2.5)
+QUIET_SECONDS = 1.0
+_NUMBER = re.compile(rb'<n at="(\d+)"/>')
+_UID = re.compile(rb'uid="(M-\d+)"')
+
+
+class KillsTests(FilesTestCase):
+    def setUp(self) -> None:
+        self.server = ServerProcess(self, *DOORS).start()
+        self.random = random.Random(8)
+        self.said: dict[str, list[tuple[float, int]]] = {}
+        """Of each item when it was said and with what number, the newest last; number 0 is a delete."""
+        self.number = 0
+        self.stored: dict[str, int] = {}
+        self.stopping = False
+
+    def talk(self, client: StreamClient, seconds: float) -> None:
+        """Say things at the rate."""
+        begin = time.monotonic()
+        for count in range(int(seconds * RATE)):
+            self.number += 1
+            at = self.random.randrange(ITEMS)
+            uid, now = f"M-{at}", time.time()
+            gone = at % 10 == 0 and self.random.random() < 0.3
+            client.say(delete(uid, now=now) if gone else marker(uid, extra=f'<n at="{self.number}"/>', now=now))
+            self.said.setdefault(uid, []).append((time.monotonic(), 0 if gone else self.number))
+            time.sleep(max(0.0, begin + (count + 1) / RATE - time.monotonic()))
+
+    def upload_for_ever(self) -> None:
+        number = 0
+        while not self.stopping:
+            number += 1
+            data = os.urandom(self.random.choice((10, 5_000, 300_000)))
+            try:
+                status, _ = self.ask("POST", f"/Marti/sync/missionupload?filename=f-{time.time()}", form(data), FORM)
+            except (OSError, IndexError, HTTPException):  # it has been killed, or is not up again
+                time.sleep(0.05)
+                continue
+            if status == 200:
+                self.stored[sha256(data).hexdigest()] = len(data)
+
+    def check(self, killed: float) -> None:
+        """Compare what is there with what was said."""
+        client = StreamClient(self, self.server.port(0))
+        client.socket.settimeout(QUIET_SECONDS)
+        found: dict[str, int] = {}
+        heard = b""
+        with contextlib.suppress(TimeoutError):  # it has been shown everything
+            while data := client.socket.recv(1 << 20):
+                heard += data
+        for document in heard.split(b"</event>"):
+            number, uid = _NUMBER.search(document), _UID.search(document)
+            if number is not None and uid is not None:
+                found[uid[1].decode()] = int(number[1])
+        client.close()
+        for uid, said in self.said.items():
+            old = [number for at, number in said if at < killed - KEPT_SECONDS]
+            if not old:
+                continue
+            newest, later = old[-1], [number for at, number in said if at >= killed - KEPT_SECONDS]
+            allowed = {newest, *later}
+            self.assertIn(found.get(uid, 0), allowed, f"{uid}: {found.get(uid)} is there, said {said[-5:]}, killed at {killed}")
+            # What is there now is what counts from now on.
+            self.said[uid] = [(0.0, found.get(uid, 0))]
+
+    def test_kills(self) -> None:
+        """However often it is killed, it starts, has every item older than a second, and serves no half file."""
+        uploading = Thread(target=self.upload_for_ever)
+        uploading.start()
+        self.addCleanup(uploading.join)
+        self.addCleanup(setattr, self, "stopping", True)
+        for _ in range(KILLS):
+            client = StreamClient(self, self.server.port(0))
+            client.say(sa("SENDER", "SENDER", now=time.time()))
+            self.talk(client, self.random.uniform(*BUSY_SECONDS))
+            killed = time.monotonic()
+            self.server.kill()
+            client.close()
+            self.server.start()
+            self.check(killed)
+        self.stopping = True
+        uploading.join()
+        self.assertGreater(len(self.stored), KILLS)
+        for digest in self.stored:
+            self.assertEqual(sha256(self.download(digest)).hexdigest(), digest)
+        for file in self.search():
+            self.assertEqual(sha256(self.download(file["Hash"])).hexdigest(), file["Hash"])

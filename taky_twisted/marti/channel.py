@@ -76,8 +76,7 @@ class MartiChannel(HTTPChannel):
         self._held: Request | None = None  # it is answered, and the next waits until the client has read more
         self._unread = 0  # bytes of the body or the answer, if that is a long one
         self._closing = False
-        self._complained = False
-        self._lingering = False
+        self._complained = self._lingering = False
         self._successor: Successor | None = None
 
     @property
@@ -104,6 +103,7 @@ class MartiChannel(HTTPChannel):
 
     def handshakeCompleted(self) -> None:
         self._shaking_hands = False
+        self._connections.handshaken += 1
         self.principal = principal_of(self.transport)
         self._await_headers()
 
@@ -275,10 +275,9 @@ class MartiChannel(HTTPChannel):
             self._tell(why)
 
     def hand_over(self, successor: Successor) -> None:
-        """Give the connection to another protocol after an upgrade.
+        """Give the connection to another protocol after an upgrade: the request ends with the connection.
 
-        It stays counted, and is aborted when its certificate is revoked; deadlines are the successor's business from
-        now on. The request is never finished: it ends with the connection.
+        It stays counted, and is aborted when its certificate is revoked; deadlines are the successor's business now.
         """
         self._successor = successor
         self._deadline.stop()
@@ -300,6 +299,11 @@ class MartiChannel(HTTPChannel):
         if refusal is not None and not self._closing:
             self.complain(refusal)
             self.abort("")
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no request is under way, or none that is complete so far."""
+        return not (self.requests or self._successor or self._closing)
 
     def close_when_done(self) -> None:
         """Close as soon as no answer is under way."""
@@ -389,9 +393,8 @@ class MartiChannel(HTTPChannel):
 
 
 def _spelled(reply: Reply) -> bytes:
-    phrase = HTTPStatus(reply.status).phrase
     head = (
-        f"HTTP/1.1 {reply.status} {phrase}\r\nContent-Type: {reply.content_type}\r\n"
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.content_type}\r\n"
         f"Content-Length: {len(reply.body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + reply.body

@@ -34,6 +34,10 @@ class HttpConnections(Service):
         self.failures = failures or Failures(clock)
         """Remembers who was refused."""
         self.notices = Notices(clock)
+        self.handshaken = 0
+        """TLS handshakes that came about, in all."""
+        self.answered: Counter[tuple[str, int]] = Counter()
+        """Requests that were answered, by the pattern of their route (empty: there is none) and the status."""
         self._all: dict[MartiChannel, None] = {}
         self._per_address: Counter[str] = Counter()
         self._uploads: Counter[str] = Counter()
@@ -47,11 +51,22 @@ class HttpConnections(Service):
     def why_not(self, address: IAddress | None) -> str | None:
         """Say why one more connection from an address is too many; None if it is not."""
         limits = self.limits
-        if len(self._all) >= limits.max_http_connections:
+        if len(self._all) >= limits.max_http_connections and not self._make_room(host_of(address)):
             return f"there are {limits.max_http_connections} HTTP connections (max_http_connections)"
         if limits.max_http_per_address and self._per_address[host_of(address)] >= limits.max_http_per_address:
             return f"there are {limits.max_http_per_address} HTTP connections from there (max_http_per_address)"
         return None
+
+    def _make_room(self, host: str) -> bool:
+        """Close the oldest connection without a request of the address that has most, for one that has fewer."""
+        greediest, number = self._per_address.most_common(1)[0]
+        if number <= self._per_address[host] + 1:
+            return False
+        for channel in self._all:
+            if channel.is_unused and host_of(channel.address) == greediest:
+                channel.abort("others need its place, and there are many from there")
+                return True
+        return False
 
     def opened(self, channel: MartiChannel) -> None:
         """Count a connection."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from klein.resource import KleinResource
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -35,9 +35,6 @@ from taky_twisted.marti.errors import (
 from taky_twisted.marti.replies import Envelope, Reply
 from taky_twisted.marti.request import MartiRequest
 from taky_twisted.marti.routes import Access, Bound, Table
-
-if TYPE_CHECKING:
-    from twisted.web.http import Request
 
 
 @dataclass
@@ -118,18 +115,23 @@ class MartiSite(Site):
     def stopFactory(self) -> None:
         """Keep no access log."""
 
-    def log(self, request: Request) -> None:
-        """Write no line per request."""
+    def log(self, request: MartiRequest) -> None:  # type: ignore[override]  # there are no others here
+        """Write no line per request, but count it."""
+        route = request.bound.route.path if request.bound is not None else ""
+        self.connections.answered[route, request.code] += 1
 
     def admits(self, address: IAddress | None) -> bool:
         """Whether one more connection from there may be made; asked before TLS."""
         reason = self.connections.why_not(address)
         if reason is not None:
-            self.connections.notices.say(
-                "{host} refused at {door}: {reason}", host=host_of(address), door=self.door, reason=reason
-            )
-            self.connections.failures.tell(host_of(address), self.door, reason)
+            self.refused(address, reason)
         return reason is None
+
+    def refused(self, address: IAddress | None, reason: str) -> None:
+        """Say that somebody is refused before there is a connection for it."""
+        host = host_of(address)
+        self.connections.notices.say("{host} refused at {door}: {reason}", host=host, door=self.door, reason=reason)
+        self.connections.failures.tell(host, self.door, reason)
 
     def buildProtocol(self, addr: IAddress | None) -> MartiChannel | None:  # type: ignore[override]  # see `protocol`
         # Asked again, because plain doors have nobody who asks before.

@@ -66,6 +66,7 @@ class WebSocketStream(TAKStream):
             f"WebSocket port {getattr(channel.getHost(), 'port', '?')}",
             router.notices,
             area.recorder,
+            router.audiences.tally,
         )
         self._area = area
         host = getattr(channel.getHost(), "host", None)

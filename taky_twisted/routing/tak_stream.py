@@ -30,6 +30,7 @@ from .outbox import Outbox, OutboxOverflow, Replay
 if TYPE_CHECKING:
     from .recorder import Recorder
     from .subscription import Subscription
+    from .tally import Tally
 
 BUDGET_SECONDS = 1.0
 """The window over which input is counted."""
@@ -115,6 +116,7 @@ class TAKStream(Protocol):
         "_sent",
         "_subscription",
         "_tak",
+        "_tally",
         "_timers",
         "_why",
         "_window",
@@ -132,6 +134,7 @@ class TAKStream(Protocol):
         door: str,
         notices: Notices,
         recorder: Recorder | None,
+        tally: Tally,
     ) -> None:
         """Describe a connection.
 
@@ -143,9 +146,10 @@ class TAKStream(Protocol):
             door: where it came in, for the log.
             notices: tells operators of it.
             recorder: writes down what is said, if that is wanted.
+            tally: counts what is said, and what a slow reader does not get.
         """
         self._clock, self._limits, self._notices, self._recorder = clock, limits, notices, recorder
-        self._tak = tak
+        self._tak, self._tally = tak, tally
         host, port = getattr(address, "host", None), getattr(address, "port", None)
         where = "a local process" if host is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.peer = f"{where} at {door}"
@@ -176,11 +180,12 @@ class TAKStream(Protocol):
         now = self._clock.seconds()
         self._heard = subscription.sink_heard = now
         count = 0
-        recorder = self._recorder
+        recorder, positions, types = self._recorder, self._tally.positions, self._tally.types
         try:
             for said in self._tak.receive(data, now):
                 count += 1
                 if isinstance(said, Event):
+                    (positions if said.detail.takv is not None else types[said.type]).heard += 1
                     subscription.publish(said)
                     if recorder is not None:
                         recorder.record(self._name(), said.xml)
@@ -240,9 +245,9 @@ class TAKStream(Protocol):
             self.transport.write(self._tak.send(batch))
         elif self._subscription is not None and not self._subscription.closed:
             try:
-                self._outbox.add(batch, self._clock.seconds())
+                self._tally.thinned += self._outbox.add(batch, self._clock.seconds())
             except OutboxOverflow as error:
-                self.abort(f"it reads too slowly: {error}")
+                self._give_up("overflow", f"it reads too slowly: {error}")
 
     def replay(self, entries: Iterable[Replay]) -> None:
         self._outbox.replay(entries)
@@ -281,18 +286,18 @@ class TAKStream(Protocol):
         gap, self._looked = now - self._looked, now
         if not 0 <= gap < MAX_GAP_SECONDS:
             # The clock was set, or this process stood still: nobody was silent for so long.
-            self._heard += gap
+            self._heard = now
             if self._full_since is not None:
-                self._full_since += gap
+                self._full_since = now
         if self._full_since is not None:
             sent = bytes_sent(self.transport)
             if sent != self._sent:
                 self._full_since, self._sent = now, sent
             elif now - self._full_since >= limits.stall_seconds:
-                self.abort(f"it took nothing for {limits.stall_seconds:g} seconds (stall_seconds)")
+                self._give_up("stalled", f"it took nothing for {limits.stall_seconds:g} seconds (stall_seconds)")
                 return
         if self._subscription is not None and self._owes_a_sign() and now - self._heard > limits.idle_seconds:
-            self.abort(f"nothing was heard from it for {limits.idle_seconds:g} seconds (idle_seconds)")
+            self._give_up("idle", f"nothing was heard from it for {limits.idle_seconds:g} seconds (idle_seconds)")
 
     @property
     def state(self) -> StreamState:
@@ -324,6 +329,12 @@ class TAKStream(Protocol):
 
     def _broke_rules(self, error: RemoteProtocolError) -> None:
         self.abort(str(error))
+
+    def _give_up(self, reason: str, why: str) -> None:
+        """Close at once, and count that; who is closed already is not counted again."""
+        if not self._why:
+            self._tally.was_closed(reason, self._outbox.waiting)
+        self.abort(why)
 
     def _lose(self) -> None:
         """Close: everything is written that shall be."""
@@ -376,6 +387,7 @@ class TAKStream(Protocol):
         return primary.uid if primary is not None else self._host() or self._door
 
     def _unreadable(self, problem: Unreadable) -> None:
+        self._tally.unreadable += 1
         self._notices.say("an event from {peer} is not passed on: {reason}", peer=self.peer, reason=problem.reason)
         if self._recorder is not None:
             self._recorder.failed(self._name(), problem.data, problem.reason)

@@ -40,6 +40,8 @@ class ServerProcess:
         self.folder = folder or Path(test.mktemp()).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
+        self.command: tuple[str, ...] = (sys.executable, "-c", TWISTD)
+        """What runs ``twistd``."""
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
         test.addCleanup(self.kill)
@@ -57,7 +59,7 @@ class ServerProcess:
         configuration = self.folder / "taky.conf"
         configuration.touch()
         command = [
-            *(sys.executable, "-c", TWISTD),
+            *self.command,
             *(twistd_options or ("-n", "--pidfile=")),
             *("taky", f"--config={configuration}", f"--data-dir={self.data_dir}"),
             *self._options,

@@ -88,7 +88,8 @@ class KillsTests(FilesTestCase):
                 continue
             newest, later = old[-1], [number for at, number in said if at >= killed - KEPT_SECONDS]
             allowed = {newest, *later}
-            self.assertIn(found.get(uid, 0), allowed, f"{uid}: {found.get(uid)} is there, said {said[-5:]}, killed at {killed}")
+            there = found.get(uid, 0)
+            self.assertIn(there, allowed, f"{uid}: {there} is there, said {said[-5:]}, killed at {killed}")
             # What is there now is what counts from now on.
             self.said[uid] = [(0.0, found.get(uid, 0))]
 

@@ -54,6 +54,26 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(ask.connections.why_not(LOCAL), "there are 1 HTTP connections (max_http_connections)")
         connection.lose()
 
+    def test_room_for_others(self) -> None:
+        """Who has many connections and asks nothing there makes room for others, the oldest of them first."""
+        ask = Asking(limits=Limits(max_http_connections=3))
+        silent = [Connection(ask.door) for _ in range(3)]
+        here, there = silent[0].transport.getPeer(), address("192.0.2.99")
+        self.assertIsNotNone(ask.connections.why_not(here), "but not for the same")
+        self.assertIsNone(ask.connections.why_not(there))
+        self.assertEqual([each.closed for each in silent], ["aborted", None, None])
+
+    def test_no_room(self) -> None:
+        """Who is being answered is not put out, nor who has hardly more than the newcomer."""
+        ask = Asking(Area(), limits=Limits(max_http_connections=2))
+        busy = [Connection(ask.door) for _ in range(2)]
+        for each in busy:
+            each.send(b"POST /Marti/take HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+        self.assertIsNotNone(ask.connections.why_not(address("192.0.2.99")))
+        ask = Asking(limits=Limits(max_http_connections=1))
+        Connection(ask.door)
+        self.assertIsNotNone(ask.connections.why_not(address("192.0.2.99")))
+
     def test_off(self) -> None:
         """Without a limit an address may have any number."""
         ask = Asking()

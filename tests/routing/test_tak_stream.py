@@ -24,7 +24,9 @@ class Plain(TAKStream):
 
     def __init__(self, site: Site, address: IAddress = HERE, recorder: MemoryRecorder | None = None) -> None:
         tak = TAKConnection(site.limits.max_event_bytes, site.limits.max_unidentified_bytes)
-        super().__init__(site.clock, site.limits, tak, address, "test", site.router.notices, recorder)
+        super().__init__(
+            site.clock, site.limits, tak, address, "test", site.router.notices, recorder, site.router.audiences.tally
+        )
         self._site = site
 
     def connectionMade(self) -> None:

@@ -31,7 +31,7 @@ class EnterpriseSync:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, store: EventStore, upload_path: Path, limits: Limits) -> None:
+    def __init__(self, reactor: Any, store: EventStore, upload_path: Path, limits: Limits, node: str = "") -> None:
         """Touch nothing yet.
 
         Args:
@@ -39,9 +39,10 @@ class EnterpriseSync:
             store: keeps what is known of the files.
             upload_path: gets a folder for their contents; perhaps taky's files are there.
             limits: how much there may be.
+            node: of a server with several nodes the name of this one.
         """
         self.upload_path, self._clock = upload_path, reactor
-        self.blobs = Blobs(upload_path / "blobs", reactor)
+        self.blobs = Blobs(upload_path / "blobs", reactor, node)
         self.files = Files(store, self.blobs, reactor, limits.stored_files)
         self.uploads = Uploads(self.files, self.blobs, reactor, limits.upload_bytes)
         self._expiring = LoopingCall(undeterred(self.log, "forgetting expired files", self.files.expire))

@@ -57,6 +57,8 @@ class Nodes:
         self._delivered: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.wanted: Callable[[Wanted], object] = lambda word: None
         """Called when another node needs part of a file."""
+        self.unknown: set[str] = set()
+        """Nodes that are there and have not said yet who is connected to them."""
         self._bus: Bus | None = None
 
     def join(self, bus: Bus) -> None:
@@ -154,6 +156,7 @@ class Nodes:
             self._remotes.present(node, word)
         elif isinstance(word, AllPresent):
             self._remotes.only(node, word.connections)
+            self.unknown.discard(node)
         elif isinstance(word, Ask):
             if word.node in ("", self.bus.instance):
                 self._tell_all()
@@ -172,10 +175,12 @@ class Nodes:
     def joined(self, node: Node) -> None:
         """Learn of another node."""
         self._remotes.joined(node)
+        self.unknown.add(node.instance)
         self.log.info("node {name} is there, version {version}", name=node.name, version=node.version or "unknown")
 
     def gone(self, node: Node, clean: bool) -> None:
         """Learn that a node has stopped, or is silent."""
+        self.unknown.discard(node.instance)
         clients = self._remotes.gone(node.instance, clean)
         if clean:
             self.log.info("node {name} has stopped; it had {clients} clients", name=node.name, clients=clients)

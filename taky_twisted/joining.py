@@ -120,7 +120,7 @@ class Joining(MultiService):
     def stopService(self) -> Deferred[None]:
         if self._marking.running:
             self._marking.stop()
-        self.nodes.exchange.stop()
+        self.nodes.stop()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -68,6 +68,10 @@ class Exchange:
         """Compare nothing more."""
         self._cooperator.stop()
 
+    def forget(self, node: str) -> None:
+        """Let go of what a node that is gone had not told completely."""
+        self._listed.pop(node, None)
+
     def do(self, steps: Iterator[None]) -> None:
         """Do something that takes long, a few milliseconds at a time."""
         done = self._cooperator.cooperate(steps).whenDone()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from taky_twisted.cot.event import Event
 from taky_twisted.cot.types import CHAT
@@ -49,7 +49,7 @@ class Nodes:
             clock: to do what takes long in pieces.
             kicked: ends the connections of a name here, for a reason.
         """
-        self._router, self._kicked = router, kicked
+        self._router, self._clock, self._kicked = router, clock, kicked
         self._remotes = Remotes(router, self)
         self._exchange = Exchange(router, clock, self)
         self._local: dict[int, Subscription] = {}
@@ -57,6 +57,7 @@ class Nodes:
         self._delivered: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.wanted: Callable[[Wanted], object] = lambda word: None
         """Called when another node needs part of a file."""
+        self._answering: IDelayedCall | None = None
         self.unknown: set[str] = set()
         """Nodes that are there and have not said yet who is connected to them."""
         self._bus: Bus | None = None
@@ -80,6 +81,13 @@ class Nodes:
     def exchange(self) -> Exchange:
         """What makes the map the same on all nodes again."""
         return self._exchange
+
+    def stop(self) -> None:
+        """Answer nobody any more."""
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
+        self._exchange.stop()
 
     # What happens here
 
@@ -181,6 +189,7 @@ class Nodes:
     def gone(self, node: Node, clean: bool) -> None:
         """Learn that a node has stopped, or is silent."""
         self.unknown.discard(node.instance)
+        self._exchange.forget(node.instance)
         clients = self._remotes.gone(node.instance, clean)
         if clean:
             self.log.info("node {name} has stopped; it had {clients} clients", name=node.name, clients=clients)
@@ -212,6 +221,11 @@ class Nodes:
             self._keep(word)
 
     def _tell_all(self) -> None:
+        if self._answering is None:  # one answer for all who ask at the same time
+            self._answering = self._clock.callLater(0, self._begin_answer)
+
+    def _begin_answer(self) -> None:
+        self._answering = None
         self._exchange.do(self._presence())
 
     def _presence(self) -> Iterator[None]:

@@ -268,7 +268,7 @@ class Router:
             self._identified(new, source, now)
 
     def _identified(self, contact: Contact, source: Subscription, now: float) -> None:
-        if source.primary is contact:
+        if source.primary is contact and not source.node:
             self.notices.say(
                 "{callsign} ({uid}) joined as {principal} from {peer}, {takv}",
                 callsign=contact.callsign,

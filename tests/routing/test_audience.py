@@ -13,6 +13,7 @@ from taky_twisted.identity.principal import ANONYMOUS, Principal
 from taky_twisted.routing.audience import Audience
 from taky_twisted.routing.router import Router
 from taky_twisted.routing.subscription import Subscription
+from taky_twisted.routing.tally import Tally
 from taky_twisted.stores.memory import MemoryStore
 from taky_twisted.takproto.batch import Batch
 from tests.fakes import MemorySink, principal
@@ -272,7 +273,7 @@ class AudienceTests(AudienceCase):
 
     def test_filtered_member_without_filter(self) -> None:
         """A member among the filtered whose filter is gone already hears everything."""
-        audience = Audience(ANON, 0)
+        audience = Audience(ANON, 0, Tally())
         member, sink = self.join()
         audience.filtered[member] = None
         said = item()

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from taky_twisted.routing.records import Item
-from taky_twisted.routing.words import Known
+from taky_twisted.routing.words import AllPresent, Ask, Known
 from taky_twisted.stores.memory import MemoryStore
 from tests.fakes import principal
 from tests.routing.node_hub import NodesCase, OneNode, ping_pong
-from tests.samples import NOW, cancel, chat, delete, emergency, marker, sa
+from tests.samples import NOW, cancel, chat, delete, emergency, event, marker, sa
 
 
 class ExchangeTests(NodesCase):
@@ -210,5 +210,28 @@ class ExchangeTests(NodesCase):
         """A node that stops compares nothing more."""
         self.join(self.a, "A").say(chat("A"))
         self.a.nodes.back()
-        self.a.nodes.exchange.stop()
+        self.a.nodes.stop()
         self.turn()
+        self.a.bus.told.clear()
+        self.a.nodes.back()
+        self.a.nodes.stop()
+        self.turn()
+        self.assertEqual([type(word) for word in self.a.bus.told], [Ask])
+
+    def test_half_told(self) -> None:
+        """What a node had told when it died is kept, though it had not told all; nothing is left of it otherwise."""
+        everybody = frozenset({"__ANON__"})
+        half = event(marker("HALF"))
+        self.a.nodes.heard("b", Known((Item("HALF", half.type, half.xml, everybody, NOW, half.stale, half.stale),)))
+        self.stop(self.b)
+        self.assertEqual(self.picture(self.a), ["HALF"])
+        self.assertEqual(self.a.nodes.exchange._listed, {})
+
+    def test_one_answer(self) -> None:
+        """Who is asked by several at once answers once."""
+        self.join(self.a, "A")
+        self.a.bus.told.clear()
+        for node in ("b", "c"):
+            self.a.nodes.heard(node, Ask(""))
+        self.turn()
+        self.assertEqual(sum(isinstance(word, AllPresent) for word in self.a.bus.told), 1)

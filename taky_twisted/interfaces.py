@@ -47,6 +47,29 @@ class EventStore(Protocol):
     def close(self) -> Deferred[None]:
         """Flush, then let go. Nothing may be called afterwards."""
 
+    @property
+    def state(self) -> StoreState:
+        """How it is doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """How a store is doing at one moment."""
+
+    reason: str = ""
+    """Why it cannot be written, with what to do; empty if it can, as far as that was tried."""
+    since: float = 0.0
+    """Since when not, in seconds since the epoch."""
+    pending: int = 0
+    """Changes that are not written yet."""
+    written: float = 0.0
+    """When something was written last, in seconds since the epoch; 0 if nothing was."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the last attempt to write came off, if there was one."""
+        return not self.reason
+
 
 class StoreError(Exception):
     """A store cannot be opened; the text tells the operator what to do."""

@@ -11,6 +11,26 @@ from taky_twisted.identity.records import Account
 from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
 from taky_twisted.video.records import VideoConnection
 
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What this node and the other nodes of its server agreed on last, for one entry that they share."""
+
+    kind: str
+    """Without a line break."""
+    name: str
+    """The entry's key, among those of its kind."""
+    version: str
+    """As `taky_twisted.bus.versions` makes them."""
+    digest: str
+    """Of the entry; empty: it was removed."""
+
+    @property
+    def key(self) -> str:
+        """The kind and the name."""
+        return f"{self.kind}\n{self.name}"
+
+
 Record = Union[
     Item,
     Tombstone,
@@ -23,6 +43,7 @@ Record = Union[
     Invite,
     SpentUse,
     Account,
+    Synced,
 ]
 
 LISTS: dict[type[Record], str] = {
@@ -37,6 +58,7 @@ LISTS: dict[type[Record], str] = {
     Invite: "invites",
     SpentUse: "spent_uses",
     Account: "accounts",
+    Synced: "synced",
 }
 """Where `Kept` has the records of each kind."""
 
@@ -56,6 +78,7 @@ class Kept:
     invites: list[Invite] = field(default_factory=list)
     spent_uses: list[SpentUse] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
+    synced: list[Synced] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
         """Put a record into the list of its kind."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import resource
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.data_folder import DataFolder
-from taky_twisted.doors import Door, Doors
-from taky_twisted.interfaces import EventStore
+from taky_twisted.doors import Door, DoorError, Doors
+from taky_twisted.interfaces import EventStore, StoreError
 from taky_twisted.records import Kept
 from taky_twisted.reloading import Reloading
 from taky_twisted.routing.router import Router
@@ -30,8 +33,9 @@ from taky_twisted.stores.memory import MemoryStore
 from taky_twisted.stores.migrations import migrations
 from taky_twisted.streaming.connections import Connections
 from taky_twisted.streaming.factory import CoTFactory
-from tests.fakes import MemoryRecorder, WireTransport
+from tests.fakes import LogLines, MemoryRecorder, WireTransport
 from tests.samples import marker, sa
+from tests.stores import contract
 from tests.test_doors import ADDRESS, OpenPort, ignore
 from tests.threaded_clock import ThreadedClock
 
@@ -61,6 +65,19 @@ class NotingStore(MemoryStore):
     def close(self) -> Deferred[None]:
         self.steps.append("store closes")
         return super().close()
+
+
+class LateStore(NotingStore):
+    """A store that needs the reactor to open."""
+
+    def __init__(self, clock: Reactor, steps: list[str]) -> None:
+        super().__init__(clock)
+        self.steps = steps
+        self.opened: Deferred[Kept] = Deferred()
+
+    def open(self) -> Deferred[Kept]:
+        super().open()
+        return self.opened
 
 
 class NotingRecorder(MemoryRecorder):
@@ -359,6 +376,92 @@ class CannotStartTests(ServerTestCase):
         """A bug is no message for the operator."""
         with self.assertRaises(RuntimeError):
             self.server(problem=RuntimeError("a bug")).privilegedStartService()
+
+
+class LateStoreTests(ServerTestCase):
+    """A store that is open only when the reactor runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = LateStore(self.reactor, self.steps)
+        self.log = LogLines(self)
+        self.addCleanup(atexit.unregister, os._exit)
+
+    def port(self, server: Server) -> NotingPort:
+        """Take the door's port."""
+        (port,) = server.doors.ports
+        assert isinstance(port, NotingPort)
+        return port
+
+    def noting(self) -> Service:
+        """Make a service that notes when it is used."""
+        steps = self.steps
+
+        class Noting(Service):
+            def startService(self) -> None:
+                super().startService()
+                steps.append("more starts")
+
+            def stopService(self) -> None:
+                super().stopService()
+                steps.append("more stops")
+
+        return Noting()
+
+    def test_doors_wait(self) -> None:
+        """Nobody is taken in, and nobody told that we are ready, before what was kept is there."""
+        server = self.start(self.server(self.store, recorder=(recorder := NotingRecorder()), more=[self.noting()]))
+        recorder.written.callback(None)
+        self.assertEqual(self.steps, ["door opens", "store opens"])
+        self.assertFalse(self.port(server).reading)
+        self.assertTrue(self.locked())
+        contact = replace(contract.contact("A"), stale=self.reactor.seconds() + 600)
+        self.store.opened.callback(Kept(contacts=[contact]))
+        self.assertIsNotNone(server.router.contacts.get("A"))
+        self.assertEqual(self.steps, ["door opens", "store opens", "recorder starts", "more starts"])
+        self.assertTrue(self.port(server).reading)
+        self.stop(server)
+        self.assertEqual(self.steps[4:], ["more stops", "door closes", "recorder stops", "store closes"])
+
+    def fails(self, error: Exception) -> list[str]:
+        """Fail to open; read what the operator is told."""
+        server = self.start(self.server(self.store, more=[self.noting()]))
+        self.store.opened.errback(error)
+        self.assertEqual(self.reactor.stops, 1)
+        self.stop(server)
+        self.assertEqual(self.steps, ["door opens", "store opens", "door closes", "store closes"])
+        self.assertFalse(self.locked())
+        return self.log(LogLevel.critical)
+
+    def test_cannot_open(self) -> None:
+        """One that cannot be opened is told in one line, and ends the program."""
+        self.assertEqual(self.fails(StoreError("cannot use it")), ["taky: cannot use it"])
+
+    def test_bug(self) -> None:
+        """A bug is logged as one, and ends the program as well."""
+        self.assertEqual(self.fails(RuntimeError("a bug")), ["starting failed"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_cannot_serve(self) -> None:
+        """So does what goes wrong behind it."""
+
+        class Broken(Service):
+            def startService(self) -> None:
+                raise DoorError("cannot open that door")
+
+        self.start(self.server(self.store, more=[Broken()]))
+        self.store.opened.callback(Kept())
+        self.assertEqual(self.log(LogLevel.critical), ["taky: cannot open that door"])
+        self.assertEqual(self.reactor.stops, 1)
+
+    def test_stopped_before(self) -> None:
+        """Who stops it before that waits for nothing, and gets no error."""
+        server = self.start(self.server(self.store, more=[self.noting()]))
+        self.reactor.advance(0)
+        self.stop(server)
+        self.assertEqual(self.steps, ["door opens", "store opens", "door closes", "store closes"])
+        self.assertFalse(self.locked())
+        self.assertEqual((self.log(LogLevel.critical), self.reactor.stops), ([], 0))
 
 
 class SignalTests(ServerTestCase):

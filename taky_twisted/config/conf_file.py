@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from taky_twisted.config.values import ConfigError, parse_path
+from taky_twisted.config.values import ConfigError, parse_path, without_password
 
 MAX_FILE_BYTES = 256 << 10  # a full taky.conf is 5 KiB; this only keeps /dev/zero and the like out of memory
 
@@ -117,7 +117,7 @@ class ConfFile:
         """Make the error for a key; passwords are not shown."""
         if value is None:
             value = self._sections[section][key] or ""
-        shown = "(not shown)" if _SECRET.search(key) else f"'{_short(value)}'"
+        shown = "(not shown)" if _SECRET.search(key) else f"'{_short(without_password(value))}'"
         return self.wrong(f"[{section}] {_short(key)} = {shown}: {reason}")
 
     def wrong(self, what: str) -> ConfigError:

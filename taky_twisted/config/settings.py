@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
 from taky_twisted.config.limits import Limits
-from taky_twisted.config.values import ConfigError, MulticastSpec, TakProtocol
+from taky_twisted.config.values import LOOPBACK, ConfigError, LogFormat, MulticastSpec, RedisSettings, TakProtocol
 
 COT_PORT = 8087
 COT_TLS_PORT = 8089
@@ -61,7 +64,21 @@ class Settings:
     """How clients reach this server from outside: an address or a host name."""
     data_dir: Path = Path("taky-data")
     store: str | None = None
-    """``memory:`` or ``sqlite:PATH``; None is SQLite in `data_dir`."""
+    """``memory:``, ``sqlite:PATH`` or ``redis:ENDPOINT``; None is SQLite in `data_dir`."""
+    redis: RedisSettings = field(default_factory=lambda: RedisSettings(""))
+    """User, password and database in every Redis that is named; ask `store_redis` and `bus`."""
+    redis_import_groups: tuple[str, ...] | None = None
+    """Whose the items are that other programs left in Redis; None is everybody's if no account has groups."""
+    bus_endpoint: str | None = None
+    """Where the nodes of one server meet, a Twisted client endpoint string; None: there is one node."""
+    workers: int = 1
+    """Processes on this machine that are one server."""
+    worker: int | None = None
+    """Which of them this process is; None if it is the only one, or the one that starts them (`as_worker`)."""
+    site_dir: Path | None = None
+    """Where what all workers share is, if that is not `data_dir`."""
+    proxy_from: tuple[IPv4Network | IPv6Network, ...] = LOOPBACK
+    """Load balancers whose PROXY header is believed."""
     cot_port: int | None = None
     """The port that the file names; None if it names none."""
     cot_endpoints: tuple[str, ...] = ()
@@ -71,6 +88,9 @@ class Settings:
     monitor_endpoints: tuple[str, ...] = ()
     admin_endpoints: tuple[str, ...] = ()
     """Unix sockets on which operators ask; empty is one in `data_dir`."""
+    metrics_endpoints: tuple[str, ...] = ()
+    """Where metrics and the server's health are shown; on loopback, if a string names no interface."""
+    log_format: LogFormat = "text"
     pin_uid: bool = True
     """Whether a uid that somebody with a certificate was heard with is nobody else's."""
     udp_port: int | None = None
@@ -113,11 +133,20 @@ class Settings:
         public_ip: str | None = None,
         data_dir: Path | None = None,
         store: str | None = None,
+        redis_user: str | None = None,
+        redis_password_file: Path | None = None,
+        redis_db: int | None = None,
+        redis_import_groups: tuple[str, ...] | None = None,
+        bus: str | None = None,
+        workers: int | None = None,
+        worker: int | None = None,
         cot_endpoints: Sequence[str] = (),
         monitor_endpoints: Sequence[str] = (),
         marti_endpoints: Sequence[str] = (),
         enroll_endpoints: Sequence[str] = (),
         admin_endpoints: Sequence[str] = (),
+        metrics_endpoints: Sequence[str] = (),
+        log_format: LogFormat | None = None,
         pin_uid: bool | None = None,
         anonymous_http: bool | None = None,
         public_url: str | None = None,
@@ -140,19 +169,28 @@ class Settings:
             "public_ip": public_ip,
             "data_dir": data_dir,
             "store": store,
+            "redis_import_groups": redis_import_groups,
+            "bus_endpoint": bus,
+            "workers": workers,
+            "worker": worker,
             "anonymous_http": anonymous_http,
             "pin_uid": pin_uid,
             "public_url": public_url,
             "udp_port": udp_port,
             "tak_protocol": tak_protocol,
+            "log_format": log_format,
         }
         new = {name: value for name, value in new.items() if value is not None}
+        access: dict[str, Any] = {"user": redis_user, "password_file": redis_password_file, "db": redis_db}
+        new["redis"] = replace(self.redis, **{name: value for name, value in access.items() if value is not None})
         if cot_endpoints:
             new |= {"cot_endpoints": tuple(cot_endpoints), "cot_port": None}
         if monitor_endpoints:
             new |= {"monitor_endpoints": tuple(monitor_endpoints), "monitor_ip": None}
         if admin_endpoints:
             new["admin_endpoints"] = tuple(admin_endpoints)
+        if metrics_endpoints:
+            new["metrics_endpoints"] = tuple(metrics_endpoints)
         if marti_endpoints:
             new["marti_endpoints"] = tuple(marti_endpoints)
         if enroll_endpoints:
@@ -165,6 +203,28 @@ class Settings:
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return replace(self, **new)
+
+    @property
+    def store_redis(self) -> RedisSettings | None:
+        """The Redis that is the store, if one is."""
+        kind, _, endpoint = (self.store or "").partition(":")
+        return replace(self.redis, endpoint=endpoint) if kind == "redis" else None
+
+    @property
+    def bus(self) -> RedisSettings | None:
+        """The Redis where the nodes of one server meet, if there are several."""
+        return None if self.bus_endpoint is None else replace(self.redis, endpoint=self.bus_endpoint)
+
+    @property
+    def node_name(self) -> str:
+        """What people call this process among the nodes of its server; it is good as a part of a file's name."""
+        host = re.sub("[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+        return host if self.worker is None else f"{host}-{self.worker}"
+
+    @property
+    def shared_dir(self) -> Path:
+        """Where what all workers of a site share is; the data folder, if there are none."""
+        return self.site_dir if self.site_dir is not None else self.data_dir
 
     def cot_doors(self) -> tuple[str, ...]:
         """Name the endpoints on which CoT clients are taken in.

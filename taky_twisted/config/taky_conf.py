@@ -13,20 +13,25 @@ from pathlib import Path
 from taky_twisted.config.conf_file import ConfFile
 from taky_twisted.config.limits import LIMITS, Limits
 from taky_twisted.config.settings import Settings, SslSettings, check_groups
+from taky_twisted.config.taky_redis import read_redis
 from taky_twisted.config.values import (
     ConfigError,
     parse_address,
     parse_boolean,
+    parse_group_names,
     parse_host,
     parse_integer,
+    parse_log_format,
     parse_multicast,
+    parse_networks,
     parse_node_id,
     parse_port,
-    parse_redis,
+    parse_redis_endpoint,
     parse_size,
     parse_store,
     parse_tak_protocol,
     parse_url,
+    parse_workers,
 )
 
 FILE_NAME = "taky.conf"
@@ -64,11 +69,12 @@ def load(path: str | None = None, cwd: Path = Path("."), system: Path = SYSTEM_F
 def read_settings(conf: ConfFile, cwd: Path) -> Settings:
     """Ask a file for every key that there is; raises `ConfigError` for the first that is wrong, or unknown."""
     warnings: list[str] = []
-    if conf.value("taky", "redis", parse_redis, False):
-        warnings.append(
-            f"{conf.path}: [taky] redis is not used yet: what is on the map is kept in `store`, and what taky has in"
-            " Redis is not read"
-        )
+    redis = read_redis(conf)
+    store = conf.value("taky", "store", partial(parse_store, base=conf.base), None)
+    if redis.endpoint:
+        if store not in (None, f"redis:{redis.endpoint}"):
+            raise conf.bad("taky", "store", "redis names another store; allowed: one of the two")
+        store = f"redis:{redis.endpoint}"
     ssl = _ssl(conf, warnings)
     cot_port = conf.value("cot_server", "port", parse_port, None)
     cot_endpoints = conf.lines("cot_server", "endpoints", str)
@@ -99,13 +105,20 @@ def read_settings(conf: ConfFile, cwd: Path) -> Settings:
         bind_ip=conf.value("taky", "bind_ip", parse_address, None),
         public_ip=conf.value("taky", "public_ip", parse_host, None),
         data_dir=conf.value("taky", "root_dir", conf.path_of, cwd / DATA_FOLDER),
-        store=conf.value("taky", "store", partial(parse_store, base=conf.base), None),
+        store=store,
+        redis=redis,
+        redis_import_groups=conf.value("taky", "redis_import_groups", parse_group_names, None),
+        bus_endpoint=conf.value("taky", "bus", parse_redis_endpoint, None),
+        workers=conf.value("taky", "workers", parse_workers, _DEFAULT.workers),
+        proxy_from=conf.value("taky", "proxy_from", parse_networks, _DEFAULT.proxy_from),
         cot_port=cot_port,
         cot_endpoints=cot_endpoints,
         monitor_ip=monitor_ip,
         monitor_port=monitor_port or _DEFAULT.monitor_port,
         monitor_endpoints=monitor_endpoints,
         admin_endpoints=conf.lines("taky", "admin_endpoints", str),
+        metrics_endpoints=conf.lines("taky", "metrics_endpoints", str),
+        log_format=conf.value("taky", "log_format", parse_log_format, _DEFAULT.log_format),
         pin_uid=conf.value("cot_server", "pin_uid", parse_boolean, _DEFAULT.pin_uid),
         udp_port=conf.value("cot_server", "udp_port", parse_port, None),
         multicast=multicast,

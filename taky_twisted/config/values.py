@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal, cast
 
 Direction = Literal["in", "out", "both"]
 TakProtocol = Literal["auto", "xml"]
+LogFormat = Literal["text", "json"]
 
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
@@ -22,6 +23,16 @@ _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _HOST = re.compile(r"[\w.-]{1,253}")
 _URL = re.compile(r"(https?)://(\[([0-9A-Fa-f:.]+)\]|[\w.-]{1,253})(:[0-9]{1,5})?/?", re.ASCII | re.IGNORECASE)
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+")
+_IN_URL = re.compile(r"//.*@")
+
+
+MAX_GROUP_NAME = 255
+"""Characters."""
+MAX_WORKERS = 64
+"""Processes of one server on one machine."""
+LOOPBACK: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+"""Where programs on this machine are."""
 
 
 class ConfigError(Exception):
@@ -50,6 +61,21 @@ class MulticastSpec:
         return self.direction != "in"
 
 
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """How a Redis server is reached."""
+
+    endpoint: str
+    """A Twisted client endpoint string, such as ``tcp:localhost:6379``."""
+    user: str | None = None
+    """An ACL user; None is Redis' default user."""
+    password_file: Path | None = None
+    """Holds the password in one line."""
+    db: int = 0
+    password: str | None = field(default=None, repr=False)
+    """The password itself, where taky's ``redis://`` address has it; the file counts first."""
+
+
 def parse_boolean(text: str) -> bool:
     """Read yes or no as configparser spells them, in any case."""
     word = text.strip().lower()
@@ -62,7 +88,8 @@ def parse_boolean(text: str) -> bool:
 
 def parse_integer(text: str, low: int, high: int, what: str) -> int:
     """Read a whole number from ``low`` to ``high``, both allowed."""
-    if not re.fullmatch(r"-?[0-9]{1,18}", text.strip()) or not low <= int(text) <= high:
+    text = text.strip()
+    if not re.fullmatch(r"-?[0-9]{1,18}", text) or not low <= int(text) <= high:
         raise ValueError(f"not {what}; allowed: a whole number from {low} to {high}")
     return int(text)
 
@@ -88,6 +115,32 @@ def parse_address(text: str) -> str:
     except ValueError:
         raise ValueError("not an IP address; allowed: an IPv4 or IPv6 address like 0.0.0.0, 127.0.0.1 or ::") from None
     return text
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read addresses and networks with commas between, ``192.0.2.7,10.1.0.0/16``; ``none`` is no address at all."""
+    if text.strip() == "none":
+        return ()
+    networks = []
+    for word in (word.strip() for word in text.split(",")):
+        try:
+            networks.append(ip_network(word))
+        except ValueError as error:
+            raise ValueError(
+                f"{word!r} is no address and no network ({error}); allowed: addresses like 192.0.2.7 and networks like"
+                " 10.1.0.0/16 with commas, or none"
+            ) from None
+    return tuple(networks)
+
+
+def parse_workers(text: str) -> int:
+    """Read how many processes there shall be."""
+    return parse_integer(text, 1, MAX_WORKERS, "a number of processes")
+
+
+def parse_worker(text: str) -> int:
+    """Read which of several processes one is."""
+    return parse_integer(text, 1, MAX_WORKERS, "the number of a process among several")
 
 
 def parse_host(text: str) -> str:
@@ -142,7 +195,7 @@ def parse_path(text: str, base: Path) -> Path:
 
 
 def parse_store(text: str, base: Path = Path(".")) -> str:
-    """Read where retained items are kept: ``memory:`` or ``sqlite:PATH``.
+    """Read where retained items are kept: ``memory:``, ``sqlite:PATH`` or ``redis:ENDPOINT``.
 
     Returns:
         The same with an absolute path; a relative one starts at ``base``.
@@ -152,10 +205,42 @@ def parse_store(text: str, base: Path = Path(".")) -> str:
         return "memory:"
     if colon and kind == "sqlite" and rest.strip():
         return f"sqlite:{parse_path(rest.strip(), base)}"
-    allowed = "allowed: memory: or sqlite:PATH, or nothing for SQLite in the data folder"
     if kind in ("redis", "rediss"):
-        raise ValueError(f"Redis is not supported yet; {allowed}")
-    raise ValueError(f"not a store; {allowed}")
+        return f"redis:{parse_redis_endpoint(text)}"
+    raise ValueError("not a store; allowed: memory:, sqlite:PATH or redis:ENDPOINT, or nothing for the default")
+
+
+def parse_redis_endpoint(text: str) -> str:
+    """Read ``redis:ENDPOINT``, where ENDPOINT is what Twisted calls a client endpoint string; returns that."""
+    kind, _, endpoint = text.strip().partition(":")
+    if kind == "redis" and _ENDPOINT.fullmatch(endpoint):
+        return endpoint
+    allowed = "allowed: redis:tcp:HOST:PORT, redis:unix:PATH or redis:tls:HOST:PORT"
+    if "://" in text:
+        raise ValueError(f"an address as taky's key redis in [taky] takes it; {allowed}")
+    raise ValueError(f"not a Redis server; {allowed}")
+
+
+def parse_redis_db(text: str) -> int:
+    """Read the number of a database in Redis."""
+    return parse_integer(text, 0, 65535, "a database of Redis")
+
+
+def parse_group_names(text: str) -> tuple[str, ...]:
+    """Read the names of groups, with commas between; ``none`` is no group at all."""
+    names = tuple(name.strip() for name in text.split(","))
+    if names == ("none",):
+        return ()
+    if not all(0 < len(name) <= MAX_GROUP_NAME and name.isprintable() for name in names):
+        raise ValueError(
+            f"not names of groups; allowed: names of 1 to {MAX_GROUP_NAME} characters with commas, or none"
+        )
+    return names
+
+
+def without_password(text: str) -> str:
+    """Leave out what stands before the @ of an address."""
+    return _IN_URL.sub("//(not shown)@", text)
 
 
 def parse_url(text: str) -> str:
@@ -182,6 +267,11 @@ def parse_tak_protocol(text: str) -> TakProtocol:
     raise ValueError("not a choice; allowed: auto (protobuf is offered) or xml (it is not)")
 
 
-def parse_redis(text: str) -> bool:
-    """Read taky's ``redis`` switch, a truth value or an address; whether it asks for Redis."""
-    return text.strip().lower() not in _FALSE
+def parse_log_format(text: str) -> LogFormat:
+    """Read how the log is written: ``text`` for people, or ``json`` for programs, an object a line."""
+    word = text.strip().lower()
+    if word == "text":
+        return "text"
+    if word == "json":
+        return "json"
+    raise ValueError("not a format of the log; allowed: text or json (one object a line)")

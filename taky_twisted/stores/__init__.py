@@ -2,10 +2,12 @@
 
 ::
 
-    routing --put, remove--> WriteBehind --batch, 4 a second--> SqliteStore._write, in its own thread
-    routing <----Kept------- SqliteStore.open, once, when the server starts
+    routing --put, remove--> WriteBehind --batch--> SqliteStore._write, in its own thread, 4 times a second
+                                            `-----> RedisStore._write, 20 times a second
+    routing <----Kept------- SqliteStore.open or RedisStore.open, once, when the server starts
 
-``MemoryStore`` and ``SqliteStore`` are `taky_twisted.interfaces.EventStore`; one contract test runs against both.
+``MemoryStore``, ``SqliteStore`` and ``RedisStore`` are `taky_twisted.interfaces.EventStore`; one contract test runs
+against all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,11 @@ from taky_twisted.stores.memory import MemoryStore
 from taky_twisted.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from twisted.internet.interfaces import IReactorTime
+
+    from taky_twisted.config.values import RedisSettings
 
 __all__ = ["MemoryStore", "SqliteStore", "open_store"]
 
@@ -26,17 +32,35 @@ DEFAULT_FILE = "taky.sqlite"
 """The file in the data folder that is used when nothing else is said."""
 
 
-def open_store(description: str | None, data_folder: Path, clock: IReactorTime) -> EventStore:
+def open_store(
+    description: str | None,
+    data_folder: Path,
+    clock: IReactorTime,
+    redis: RedisSettings | None = None,
+    hostname: str = "",
+    import_groups: Collection[str] | None = None,
+    node: str = "",
+) -> EventStore:
     """Make the store that ``store =`` describes; nothing is touched before its ``open()``.
 
     Args:
         description: ``memory:``, ``sqlite:PATH`` (relative to the data folder), or None for the default.
         data_folder: Where the default store and relative paths are.
         clock: The reactor: seconds since the epoch, and it takes calls from threads.
+        redis: The store in place of what the description says, if it is a Redis.
+        hostname: The server's name, of which keys in Redis are made.
+        import_groups: Whose the items are that other programs have left in Redis; None: see `RedisStore`.
+        node: Names this process in Redis, if it is one of several.
 
     Raises:
         StoreError: The description means nothing; the text says what would.
+        EndpointError: The Redis cannot be used; the text says why.
     """
+    if redis is not None:
+        from taky_twisted.redis_client import Redis  # only where they are used: they cost memory
+        from taky_twisted.stores.redis import RedisStore
+
+        return RedisStore(clock, Redis(clock, redis), hostname, import_groups, node)
     if description is None:
         return SqliteStore(data_folder / DEFAULT_FILE, clock)
     scheme, colon, rest = description.partition(":")
@@ -48,8 +72,4 @@ def open_store(description: str | None, data_folder: Path, clock: IReactorTime) 
         raise StoreError(
             f"store = {description}: the path is missing; write sqlite:PATH, for example sqlite:taky.sqlite"
         )
-    if scheme == "redis":
-        raise StoreError(
-            f"store = {description}: Redis is not supported as a store by this version; write sqlite:PATH or memory:"
-        )
-    raise StoreError(f"store = {description}: no such kind of store; write sqlite:PATH or memory:")
+    raise StoreError(f"store = {description}: no such kind of store; write sqlite:PATH, redis:ENDPOINT or memory:")

@@ -36,7 +36,7 @@ class StoreAtRest:
         scheme, _, rest = (description or f"sqlite:{DEFAULT_FILE}").partition(":")
         if scheme != "sqlite" or not rest:
             raise StoreError(
-                f"store = {description}: nothing of it is there while the server is stopped; start it first"
+                f"store = {description}: nothing in it can be changed while the server is stopped; start it first"
             )
         self.path = data_folder / rest
         self._changes: dict[tuple[type[Record], str], Record | None] = {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
+from taky_twisted.interfaces import StoreState
 from taky_twisted.records import Kept, Record
 
 if TYPE_CHECKING:
@@ -41,3 +42,7 @@ class MemoryStore:
 
     def close(self) -> Deferred[None]:
         return succeed(None)
+
+    @property
+    def state(self) -> StoreState:
+        return StoreState()

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
 from taky_twisted.background import logged
-from taky_twisted.interfaces import StoreError
+from taky_twisted.interfaces import StoreError, StoreState
 from taky_twisted.logs import Logger
 from taky_twisted.own_thread import OwnThread
 from taky_twisted.stores.migrations import check_version, create_private, migrations, upgrade
@@ -124,6 +124,10 @@ class SqliteStore:
         closing.addCallback(done)
         closing.addErrback(logged(self.log, f"closing {self.path}"))
         return closed
+
+    @property
+    def state(self) -> StoreState:
+        return self._behind.state
 
     def _give_up(self, closed: Deferred[None]) -> None:
         missing = self._behind.stop()

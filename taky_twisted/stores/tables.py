@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.identity.records import Account
-from taky_twisted.records import Kept, Record
+from taky_twisted.records import Kept, Record, Synced
 from taky_twisted.routing.records import ActiveGroups, Emergency, Groups, Item, KnownContact, MissedChat, Tombstone
 from taky_twisted.video.records import VideoConnection
 
@@ -119,12 +119,13 @@ VIDEOS = Table(VideoConnection, "video")
 INVITES = Table(Invite, "invite", key="hash")
 SPENT_USES = Table(SpentUse, "spent_use", key="key")
 ACCOUNTS = Table(Account, "account", key="key")
+SYNCED = Table(Synced, "synced", key="key")
 
 TABLES: dict[type[Record], Table[Any]] = {
     table.kind: table
     for table in (
         *(ITEMS, TOMBSTONES, CONTACTS, EMERGENCIES, CHATS),
-        *(ACTIVE_GROUPS, FILES, VIDEOS, INVITES, SPENT_USES, ACCOUNTS),
+        *(ACTIVE_GROUPS, FILES, VIDEOS, INVITES, SPENT_USES, ACCOUNTS, SYNCED),
     )
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Union
 from twisted.internet.defer import Deferred, succeed
 
 from taky_twisted.background import logged
+from taky_twisted.interfaces import StoreState
 from taky_twisted.logs import Logger
 
 if TYPE_CHECKING:
@@ -50,15 +51,26 @@ class WriteBehind:
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, write: Callable[[Changes], Deferred[None]], where: str) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        write: Callable[[Changes], Deferred[None]],
+        where: str,
+        write_seconds: float = WRITE_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             clock: Schedules the batches.
-            write: Writes a batch, all or nothing; fails with `CannotWrite`.
+            write: Writes a batch, all or nothing; fails with `CannotWrite`. A part that was written does no harm if
+                writing it again does none.
             where: What is written to, for the operator.
+            write_seconds: How long changes are collected before they are written.
+            retry_seconds: How long after a failure writing is tried again.
         """
         self._clock = clock
+        self._write_seconds, self._retry_seconds = write_seconds, retry_seconds
         self._write = write
         self._where = where
         self._pending: Changes = {}
@@ -66,6 +78,8 @@ class WriteBehind:
         """Whether a timer is set or a batch is being written, so that nothing needs to be scheduled."""
         self._timer: IDelayedCall | None = None
         self._writing = False
+        self._trying = False
+        """Whether to write even if that is nothing, to see whether it works."""
         self._stopped = False
         self._next_waiters: list[Deferred[None]] = []
         """Wait for what is pending."""
@@ -73,6 +87,14 @@ class WriteBehind:
         """Wait for the batch that is being written."""
         self._on_disk: set[Place] = set()
         self._trouble_since: float | None = None
+        self._reason = ""
+        """Why writing does not work."""
+        self._written_at = 0.0
+
+    @property
+    def state(self) -> StoreState:
+        """How writing goes."""
+        return StoreState(self._reason, self._trouble_since or 0.0, len(self._pending), self._written_at)
 
     def found(self, place: Place) -> None:
         """Learn that something is on disk already."""
@@ -82,13 +104,13 @@ class WriteBehind:
         """Have a record written soon."""
         self._pending[type(record), record.key] = record
         if not self._awake:
-            self._schedule(WRITE_SECONDS)
+            self._schedule(self._write_seconds)
 
     def remove(self, kind: type[Record], key: str) -> None:
         """Have a record deleted soon."""
         self._pending[kind, key] = None
         if not self._awake:
-            self._schedule(WRITE_SECONDS)
+            self._schedule(self._write_seconds)
 
     def flush(self) -> Deferred[None]:
         """Fire when everything that came before was written, or an attempt to do so has failed."""
@@ -100,6 +122,12 @@ class WriteBehind:
             self._start()
         return done
 
+    def now(self) -> None:
+        """Write at once what there is, even if that is nothing, and try until it works."""
+        self._trying = True
+        if not self._writing and not self._stopped:
+            self._start()
+
     def stop(self) -> int:
         """Schedule nothing any more; return the number of changes that are not written."""
         self._awake = self._stopped = True
@@ -110,6 +138,7 @@ class WriteBehind:
 
     def trouble(self, error: CannotWrite) -> None:
         """Say once that writing does not work."""
+        self._reason = f"{error.reason}. {error.advice}"
         if self._begin_trouble():
             self.log.warn(
                 "cannot write {where}: {reason}. Routing goes on; changes are kept in memory and written when this is "
@@ -150,33 +179,37 @@ class WriteBehind:
                 self._on_disk.discard(place)
             else:
                 self._on_disk.add(place)
+        self._trying = False
+        self._reason, self._written_at = "", self._clock.seconds()
         if self._trouble_since is not None:
-            self.log.info(
+            self.log.warn(
                 "{where} is written again, after {seconds:.0f} s; nothing is missing",
                 where=self._where,
                 seconds=self._clock.seconds() - self._trouble_since,
             )
             self._trouble_since = None
-        self._finish(WRITE_SECONDS)
+        self._finish(self._write_seconds)
 
     def _failed(self, failure: Failure, batch: Changes) -> None:
         if isinstance(failure.value, CannotWrite):
             self.trouble(failure.value)
-        elif self._begin_trouble():
-            self.log.failure("writing {where} failed", failure, where=self._where)
+        else:
+            self._reason = "of a mistake of this server. Its log has more: tell the developers."
+            if self._begin_trouble():
+                self.log.failure("writing {where} failed", failure, where=self._where)
         batch.update(self._pending)
         # What was never on disk needs no deleting: else a disk that stays full for weeks would fill the memory.
         self._pending = {
             place: record for place, record in batch.items() if record is not None or place in self._on_disk
         }
-        self._finish(RETRY_SECONDS)
+        self._finish(self._retry_seconds)
 
     def _finish(self, delay: float) -> None:
         waiters, self._waiters = self._waiters, []
         self._writing = False
         if self._next_waiters:
             self._start()
-        elif self._pending and not self._stopped:
+        elif (self._pending or self._trying) and not self._stopped:
             self._schedule(delay)
         else:
             self._awake = self._stopped

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.config.settings import Settings, SslSettings, check_groups
-from taky_twisted.config.values import ConfigError, MulticastSpec
+from taky_twisted.config.values import ConfigError, MulticastSpec, RedisSettings
 
 GROUP = MulticastSpec("239.2.3.1", 6969)
 TLS = SslSettings(enabled=True)
@@ -143,6 +143,19 @@ class ReplacedTests(SynchronousTestCase):
                 bind_ip="10.0.0.1",
             ),
         )
+
+    def test_redis(self) -> None:
+        """User, password and database are those of every Redis; each can be replaced."""
+        file = RedisSettings("tcp:a:1", "anna", Path("/password"), 1, "hunter2")
+        settings = Settings(store="redis:tcp:a:1", redis=file).replaced(redis_db=2, bus="tcp:b:2")
+        self.assertEqual(settings.store_redis, replace(file, db=2))
+        self.assertEqual(settings.bus, replace(file, endpoint="tcp:b:2", db=2))
+        settings = settings.replaced(
+            store="memory:", redis_user="bert", redis_password_file=Path("/other"), redis_import_groups=("red",)
+        )
+        self.assertEqual((settings.store_redis, settings.redis_import_groups), (None, ("red",)))
+        self.assertEqual(settings.bus, RedisSettings("tcp:b:2", "bert", Path("/other"), 2, "hunter2"))
+        self.assertEqual((Settings().store_redis, Settings().bus), (None, None))
 
     def test_cot_endpoints(self) -> None:
         """Endpoints of the command line replace the file's port, its TLS door and its endpoints."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.config import ConfigError, Limits, MulticastSpec, Settings, SslSettings, load
+from taky_twisted.config import ConfigError, Limits, MulticastSpec, RedisSettings, Settings, SslSettings, load
 from taky_twisted.config.conf_file import ConfFile
 from taky_twisted.config.limits import LIMITS
 from taky_twisted.config.taky_conf import read_settings
@@ -21,6 +21,11 @@ node_id = node-1
 bind_ip = 10.0.0.1
 public_ip = tak.example.com
 redis = false
+redis_user = anna
+redis_password_file = redis-password
+redis_db = 3
+redis_import_groups = red, blue
+bus = redis:unix:/run/redis.sock
 root_dir = data
 store = sqlite:items.db
 
@@ -148,6 +153,9 @@ class LoadTests(SynchronousTestCase):
                 public_ip="tak.example.com",
                 data_dir=self.site / "data",
                 store=f"sqlite:{self.site / 'items.db'}",
+                redis=RedisSettings("", "anna", self.site / "redis-password", 3),
+                redis_import_groups=("red", "blue"),
+                bus_endpoint="unix:/run/redis.sock",
                 cot_port=9089,
                 monitor_ip="127.0.0.1",
                 monitor_port=9087,
@@ -254,14 +262,27 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("did you mean max_connections?", self.refused("[limits]\nmax_connection = 1\n"))
 
     def test_redis(self) -> None:
-        """A site that keeps its items in Redis starts, and is told that this is not used; one that says no is not."""
-        for value in ("true", "redis://localhost"):
-            (warning,) = self.load(f"[taky]\nredis = {value}\n").warnings
-            self.assertIn("[taky] redis is not used yet", warning)
+        """A site of taky that keeps its items in Redis keeps them there, unless that contradicts what is new here."""
+        for value in ("true", "localhost", "redis://localhost"):
+            found = self.load(f"[taky]\nredis = {value}\n")
+            self.assertEqual((found.store, found.warnings), ("redis:tcp:localhost:6379", ()))
+            self.assertEqual(found.store_redis, RedisSettings("tcp:localhost:6379"))
         for value in ("false", "no", ""):
-            self.assertEqual(self.load(f"[taky]\nredis = {value}\n").warnings, ())
-        self.assertIn("not supported yet", self.refused("[taky]\nstore = redis:localhost\n"))
-        self.assertEqual(self.load("[taky]\nredis = false\n").store, None)
+            self.assertEqual(self.load(f"[taky]\nredis = {value}\n").store, None)
+        same = self.load("[taky]\nredis = 1\nstore = redis:tcp:localhost:6379\n")
+        self.assertEqual(same.store, "redis:tcp:localhost:6379")
+        for store in ("memory:", "sqlite:a", "redis:tcp:other:6379"):
+            self.assertIn("names another store", self.refused(f"[taky]\nredis = yes\nstore = {store}\n"))
+        self.assertIn("allowed: redis:tcp:HOST:PORT", self.refused("[taky]\nstore = redis:localhost\n"))
+
+    def test_secret_of_redis(self) -> None:
+        """A password in taky's address is used, and never shown."""
+        found = self.load("[taky]\nredis = redis://anna:hunter2@host:1/2\nbus = redis:tcp:bus:1\n")
+        self.assertEqual(found.store_redis, RedisSettings("tcp:host:1", "anna", None, 2, "hunter2"))
+        self.assertEqual(found.bus, RedisSettings("tcp:bus:1", "anna", None, 2, "hunter2"))
+        self.assertNotIn("hunter2", repr(found))
+        for wrong in ("redis = redis://anna:hunter2@host:x\n", "store = redis://anna:hunter2@host\n"):
+            self.assertNotIn("hunter2", self.refused(f"[taky]\n{wrong}"))
 
     def test_endpoints(self) -> None:
         """CoT doors and monitors can be lists of endpoints."""

@@ -11,28 +11,39 @@ from taky_twisted.config.values import (
     MulticastSpec,
     parse_address,
     parse_boolean,
+    parse_group_names,
     parse_host,
     parse_integer,
     parse_multicast,
+    parse_networks,
     parse_node_id,
     parse_port,
-    parse_redis,
+    parse_redis_db,
+    parse_redis_endpoint,
     parse_size,
     parse_store,
     parse_url,
+    parse_worker,
+    parse_workers,
+    without_password,
 )
 
 ALL: list[Callable[[str], object]] = [
     parse_address,
     parse_boolean,
+    parse_group_names,
     parse_host,
     parse_multicast,
+    parse_networks,
     parse_node_id,
     parse_port,
-    parse_redis,
+    parse_redis_db,
+    parse_redis_endpoint,
     parse_size,
     parse_store,
     parse_url,
+    parse_worker,
+    parse_workers,
 ]
 
 
@@ -44,6 +55,22 @@ class ValueTests(SynchronousTestCase):
             message = str(self.assertRaises(ValueError, parse, text))
             self.assertIn("allowed: ", message, text)
         return message
+
+    def test_networks(self) -> None:
+        """Addresses and networks are named with commas; none is nobody."""
+        for text, networks in (
+            ("192.0.2.7", ["192.0.2.7/32"]),
+            (" 10.1.0.0/16 , ::1,fd00::/8 ", ["10.1.0.0/16", "::1/128", "fd00::/8"]),
+            ("none", []),
+        ):
+            self.assertEqual([str(each) for each in parse_networks(text)], networks)
+        self.refused(parse_networks, "", "10.0.0.1,", "balancer", "10.0.0.1/8", "10.0.0.1 10.0.0.2", "10.0.0.0/33")
+
+    def test_workers(self) -> None:
+        """There are up to 64 processes, and they count from 1."""
+        for parse in (parse_workers, parse_worker):
+            self.assertEqual((parse("1"), parse("64")), (1, 64))
+            self.refused(parse, "0", "65", "-1", "two")
 
     def test_boolean(self) -> None:
         """Yes and no are spelled as in every INI file of Python."""
@@ -151,14 +178,31 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(parse_store("sqlite:items.db"), f"sqlite:{Path.cwd() / 'items.db'}")
         self.refused(parse_store, "", "memory", "memory:x", "sqlite", "sqlite:", "sqlite: ", "mysql:x", "/var/items.db")
 
-    def test_no_redis(self) -> None:
-        """A store in Redis is not supported yet; taky's switch is a truth value or an address."""
-        for text in ("redis:localhost", "rediss://x", "redis"):
-            self.assertIn("Redis is not supported yet", self.refused(parse_store, text))
-        for text in ("true", "yes", "on", "1", "redis://localhost:6379", "localhost"):
-            self.assertTrue(parse_redis(text))
-        for text in ("false", "No", "off", "0"):
-            self.assertFalse(parse_redis(text))
+    def test_redis(self) -> None:
+        """A store, or where nodes meet, can be a Redis that any client endpoint leads to."""
+        for endpoint in ("tcp:localhost:6379", "unix:/run/redis/redis.sock", r"tls:\:\:1:6380:trustRoots=/etc/a b"):
+            self.assertEqual(parse_redis_endpoint(f" redis:{endpoint} "), endpoint)
+            self.assertEqual(parse_store(f"redis:{endpoint}"), f"redis:{endpoint}")
+        for parse in (parse_redis_endpoint, parse_store):
+            self.refused(parse, "redis", "redis:", "redis:localhost", "rediss:tcp:a:1", "redis:6379")
+            self.assertIn("key redis in [taky]", self.refused(parse, "redis://localhost:6379"))
+        self.refused(parse_redis_endpoint, "memory:", "tcp:localhost:6379", "")
+        self.assertEqual(parse_redis_db(" 15 "), 15)
+        self.refused(parse_redis_db, "-1", "65536", "a", "")
+
+    def test_group_names(self) -> None:
+        """Groups stand with commas between; no group at all is a word."""
+        self.assertEqual(parse_group_names(" __ANON__ "), ("__ANON__",))
+        self.assertEqual(parse_group_names("Red Cross, blau"), ("Red Cross", "blau"))
+        self.assertEqual(parse_group_names("none"), ())
+        self.assertEqual(parse_group_names("x" * 255), ("x" * 255,))
+        self.refused(parse_group_names, "", ",", "a,,b", "a\x00", "x" * 256)
+
+    def test_without_password(self) -> None:
+        """An address is shown without what proves who one is."""
+        self.assertEqual(without_password("redis://anna:hu/n@ter2@host/1"), "redis://(not shown)@host/1")
+        self.assertEqual(without_password("redis://h/1?password=hunter2&db=1"), "redis://h/1?password=(not shown)&db=1")
+        self.assertEqual(without_password("redis:tcp:host:1"), "redis:tcp:host:1")
 
     def test_url(self) -> None:
         """The address that clients are given has a scheme, a host and perhaps a port, and nothing behind it."""

@@ -12,7 +12,7 @@ from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore
-from taky_twisted.records import Kept, Record
+from taky_twisted.records import Kept, Record, Synced
 from taky_twisted.routing.records import ActiveGroups, Emergency, Item, KnownContact, MissedChat, Tombstone
 from taky_twisted.video.records import VideoConnection
 from tests.threaded_clock import EPOCH
@@ -123,6 +123,11 @@ def account(key: str = "jörg müller") -> Account:
     )
 
 
+def synced(name: str = "jörg müller", *, digest: str = "ab12") -> Synced:
+    """Make what nodes agreed on."""
+    return Synced("accounts", name, "017723592000000000000000001", digest)
+
+
 def everything(kept: Kept) -> dict[tuple[type[Record], str], Record]:
     """Spread out what a store held."""
     return {(type(record), record.key): record for record in kept.all()}
@@ -161,6 +166,7 @@ def records() -> strategies.SearchStrategy[Record]:
         strategies.builds(
             Account, uids, texts, texts, groups, groups, strategies.booleans(), strategies.booleans(), times
         ),
+        strategies.builds(Synced, strategies.sampled_from(["accounts", "files"]), uids, texts, texts),
     )
 
 
@@ -212,7 +218,7 @@ class EventStoreContract(TestCase):
     async def test_put(self) -> None:
         """Each kind of record is found again as it was, with all its fields."""
         put: list[Record] = [item(), tombstone(), contact(), emergency(), chat(1), active_groups(), file(1), video()]
-        put += [invite(), spent_use(), account()]
+        put += [invite(), spent_use(), account(), synced()]
         for record in put:
             self.store.put(record)
         await self.found_again(*put)
@@ -233,6 +239,7 @@ class EventStoreContract(TestCase):
                 replace(invite(text), name=text),
                 replace(spent_use(text, key=text), name=text, client_uid=text, serial=text),
                 replace(account(text), name=text, password=text),
+                replace(synced(text), version=text, digest=text),
             ]
         for record in put:
             self.store.put(record)

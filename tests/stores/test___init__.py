@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from taky_twisted.config.values import RedisSettings
+from taky_twisted.identity.errors import EndpointError
 from taky_twisted.interfaces import StoreError
 from taky_twisted.stores import MemoryStore, SqliteStore, open_store
+from taky_twisted.stores.redis import RedisStore
 from tests.threaded_clock import ThreadedClock
 
 
@@ -32,9 +36,17 @@ class OpenStoreTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """Anything else is refused with what was said and what may be said."""
-        for description in ("", "memory", "memory:x", "sqlite", "sqlite:", "mysql:host", "redis:", "redis:tcp:a:6379"):
+        for description in ("", "memory", "memory:x", "sqlite", "sqlite:", "mysql:host", "redis:"):
             with self.assertRaises(StoreError) as caught:
                 open_store(description, self.folder, ThreadedClock())
             self.assertIn(f"store = {description}: ", str(caught.exception))
             self.assertIn("write sqlite:PATH", str(caught.exception))
-        self.assertIn("Redis is not supported", str(caught.exception))
+
+    def test_redis(self) -> None:
+        """A Redis is named with user, password and database; what cannot be one is refused."""
+        settings = RedisSettings("tcp:localhost:6379", db=3)
+        store = open_store("redis:tcp:localhost:6379", self.folder, MemoryReactorClock(), settings, "tak.example")
+        assert isinstance(store, RedisStore)
+        self.assertEqual(store.where, "redis:tcp:localhost:6379")
+        with self.assertRaises(EndpointError):
+            open_store("redis:tpc:x", self.folder, MemoryReactorClock(), RedisSettings("tpc:x"), "tak.example")

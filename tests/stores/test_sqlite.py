@@ -317,7 +317,7 @@ class WritingTests(SqliteTestCase):
             self.clock.advance(5)
             self.clock.run_one()
         (over,) = logs
-        self.assertEqual((over["log_level"], over["seconds"]), (LogLevel.info, 10.0))
+        self.assertEqual((over["log_level"], over["seconds"]), (LogLevel.warn, 10.0))
         self.assertEqual(self.on_disk(), {f"item-{number}" for number in range(1, 60)})
 
     def test_locked(self) -> None:
@@ -329,7 +329,7 @@ class WritingTests(SqliteTestCase):
             self.clock.wait(store.flush())
             other.execute("ROLLBACK")
             self.clock.wait(store.flush())
-        self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn, LogLevel.info])
+        self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn, LogLevel.warn])
         self.assertEqual(logs[0]["reason"], "database is locked")
         self.assertIn("Another program has locked the file", logs[0]["advice"])
         self.assertEqual(self.on_disk(), {"marker"})

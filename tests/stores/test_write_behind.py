@@ -5,8 +5,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from taky_twisted.interfaces import StoreState
 from taky_twisted.routing.records import Item, MissedChat
-from taky_twisted.stores.write_behind import CannotWrite, Changes, WriteBehind
+from taky_twisted.stores.write_behind import RETRY_SECONDS, CannotWrite, Changes, WriteBehind
 from tests.stores.contract import chat, item
 
 FULL = CannotWrite("the disk is full", "Make room.")
@@ -88,6 +89,34 @@ class WriteBehindTests(SynchronousTestCase):
         self.successResultOf(self.behind.flush())
         self.assertEqual(self.batches, [])
 
+    def test_now(self) -> None:
+        """Whether writing works can be seen at any time, also with nothing to write; but one batch at a time."""
+        self.behind.now()
+        self.behind.now()
+        self.assertEqual(len(self.batches), 1)
+        self.assertEqual(self.written(), {})
+        self.behind.put(item("a"))
+        self.behind.now()
+        self.assertEqual(self.written(), {(Item, "a"): item("a")})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.behind.stop()
+        self.behind.now()
+        self.assertEqual(self.batches, [])
+
+    def test_how_often(self) -> None:
+        """Who writes to something quick may do so more often."""
+        behind = WriteBehind(self.clock, self.write, "the store", 0.05, 1.0)
+        behind.put(item("a"))
+        self.clock.advance(0.05)
+        self.failed()
+        self.clock.advance(0.99)
+        self.assertEqual(self.batches, [])
+        self.clock.advance(0.01)
+        self.written()
+        behind.put(item("b"))
+        self.clock.advance(0.05)
+        self.written()
+
     def test_flush_while_writing(self) -> None:
         """A flush waits for what is being written, and for what came after that; but no longer."""
         self.behind.put(item("a"))
@@ -131,11 +160,31 @@ class WriteBehindTests(SynchronousTestCase):
             newest = {(Item, "a"): item("a", xml=b"new"), (Item, "b"): item("b"), (Item, "c"): None}
             self.assertEqual(self.written(), newest)
         warning, over = logs
-        self.assertEqual((warning["log_level"], over["log_level"]), (LogLevel.warn, LogLevel.info))
+        self.assertEqual((warning["log_level"], over["log_level"]), (LogLevel.warn, LogLevel.warn))
         self.assertEqual((warning["where"], warning["reason"]), ("the store", "the disk is full"))
         self.assertEqual(warning["advice"], "Make room.")
         self.assertEqual(over["seconds"], 10.0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_state(self) -> None:
+        """How writing goes is known: what waits, when something was written, and why it does not work."""
+        self.assertEqual(self.behind.state, StoreState())
+        self.assertTrue(self.behind.state.writable)
+        self.behind.put(item("a"))
+        self.assertEqual(self.behind.state, StoreState(pending=1))
+        self.clock.advance(7)
+        self.failed()
+        trouble = StoreState("the disk is full. Make room.", 7.0, 1)
+        self.assertEqual((self.behind.state, trouble.writable), (trouble, False))
+        self.clock.advance(5)
+        self.failed(CannotWrite("it is locked", "End that."))
+        self.assertEqual(self.behind.state, StoreState("it is locked. End that.", 7.0, 1))
+        self.clock.advance(5)
+        self.failed(ZeroDivisionError())
+        self.assertIn("a mistake of this server", self.behind.state.reason)
+        self.clock.advance(5)
+        self.written()
+        self.assertEqual(self.behind.state, StoreState(written=22.0))
 
     def test_trouble_again(self) -> None:
         """Trouble that comes back is told again."""
@@ -146,7 +195,7 @@ class WriteBehindTests(SynchronousTestCase):
                 self.failed()
                 self.clock.advance(5)
                 self.written()
-        self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn, LogLevel.info] * 2)
+        self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn, LogLevel.warn] * 2)
 
     def test_flush_in_trouble(self) -> None:
         """A flush in the middle of trouble tries at once, and fires when that has failed too."""
@@ -211,3 +260,14 @@ class WriteBehindTests(SynchronousTestCase):
             self.behind.remove(Item, "c")
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.assertEqual(self.batches, [])
+
+    def test_now_until_it_works(self) -> None:
+        """Whether writing works again is tried until it does, also if there is nothing to write."""
+        self.behind.now()
+        self.assertEqual(self.failed(), {})
+        self.clock.advance(RETRY_SECONDS)
+        self.assertEqual(self.failed(), {})
+        self.clock.advance(RETRY_SECONDS)
+        self.assertEqual(self.written(), {})
+        self.assertTrue(self.behind.state.writable)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

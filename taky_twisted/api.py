@@ -75,7 +75,8 @@ class Api(MultiService):
         self.info = ServerInfo(hostname=settings.hostname, public_url=settings.public_url)
         self._store = settings.store or ""
         self._marker = None if settings.store == "memory:" else folder.path / "taky-files-taken-over"
-        self.sync = EnterpriseSync(reactor, store, settings.upload_path or folder.path / "dp-user", settings.limits)
+        node, uploads = settings.node_name if settings.bus is not None else "", settings.upload_path
+        self.sync = EnterpriseSync(reactor, store, uploads or folder.path / "dp-user", settings.limits, node)
         self.files = self.sync.files
         self.history = _history(reactor, settings, folder, router)
         self._answers = Answers(reactor, self.history, folder.path)
@@ -108,13 +109,18 @@ class Api(MultiService):
         enroll_areas = [version, utilities, streams, *self.enrolling.areas_without_certificate()]
         self._tokens = None
         if accounts is not None:
-            self._tokens = AccessTokens(reactor, folder.path / KEY_NAME, accounts)
+            self._tokens = AccessTokens(reactor, folder.shared / KEY_NAME, accounts)
             enroll_areas.append(OAuthArea(accounts, self._tokens))
         self.enroll_marti = Marti.of(enroll_areas, self.info)
         self.enroll_marti.granted = self.marti.granted
         self.enroll_marti.callers = Callers(accounts, self._tokens, self.enrolling.invited)
         self.addresses = Addresses(settings.public_url)
         router.offers.base_url = self.addresses.base_url
+
+    @property
+    def tokens(self) -> AccessTokens | None:
+        """Makes and knows access tokens, if there are accounts."""
+        return self._tokens
 
     def site(self, anonymous: bool, door: str = "HTTP", auth: Auth = "cert") -> MartiSite:
         """Make the factory of one more door, which has a name in the log and takes certain proofs."""

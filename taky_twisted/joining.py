@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 
 from taky_twisted import __version__
-from taky_twisted.background import logged
+from taky_twisted.background import logged, undeterred
 from taky_twisted.bus.file_exchange import FileExchange
 from taky_twisted.bus.redis_bus import RedisBus
 from taky_twisted.config import Settings
@@ -37,6 +37,8 @@ ANSWER_SECONDS = 0.5
 READY_SECONDS = 5
 """For how long at most the doors stay shut for the sake of what other nodes know."""
 LOOK_SECONDS = 0.05
+COMPARE_SECONDS = 60
+"""How often nodes look whether they know the same."""
 
 
 class Joining(MultiService):
@@ -81,7 +83,8 @@ class Joining(MultiService):
             files.setServiceParent(self)
             self.nodes.wanted = files.wanted
         self._marking = LoopingCall(self._note)
-        self._marking.clock = reactor
+        self._comparing = LoopingCall(undeterred(self.log, "comparing with other nodes", self.nodes.compare))
+        self._marking.clock = self._comparing.clock = reactor
 
     async def prepare(self) -> None:
         """Join the others: wait until this node knows what they know, but not for ever."""
@@ -116,10 +119,12 @@ class Joining(MultiService):
     def startService(self) -> None:
         super().startService()
         self._marking.start(MARK_SECONDS, now=False).addErrback(logged(self.log, "noting when nodes were heard"))
+        self._comparing.start(COMPARE_SECONDS, now=False).addErrback(logged(self.log, "comparing with other nodes"))
 
     def stopService(self) -> Deferred[None]:
-        if self._marking.running:
-            self._marking.stop()
+        for calling in (self._marking, self._comparing):
+            if calling.running:
+                calling.stop()
         self.nodes.stop()
         return Deferred.fromCoroutine(self._stop())
 

@@ -23,6 +23,7 @@ from taky_twisted.streaming.connections import Connections
 if TYPE_CHECKING:
     from taky_twisted.api import Api
     from taky_twisted.identity.tls import MutualTLS
+    from taky_twisted.joining import Joining
 
 
 def admin_sockets(
@@ -37,6 +38,7 @@ def admin_sockets(
     tls: Sequence[MutualTLS],
     api: Api | None,
     accounts: Accounts | None = None,
+    joining: Joining | None = None,
 ) -> AdminSockets:
     """Make the sockets of a server that is not started yet.
 
@@ -45,6 +47,8 @@ def admin_sockets(
     """
 
     def kick(name: str, reason: str) -> int:
+        if joining is not None:
+            joining.nodes.kick(name, reason)
         return connections.close_named(name, reason) + (api.close_named(name, reason) if api is not None else 0)
 
     def counts() -> Mapping[str, int]:

@@ -14,18 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.logger import LogLevel
 from twisted.plugins.taky_plugin import taky as service_maker
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined] # public, but not in its __all__
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from taky_twisted import __version__, logs, tap
+from taky_twisted import __version__, json_logs, logs, tap
+from taky_twisted.cli.taky import ForegroundOptions
 from taky_twisted.config import Settings
 from taky_twisted.config.limits import LIMITS, Limits
+from taky_twisted.endpoints import DoorEndpoint
+from taky_twisted.endpoints.shared_port import SharedPortEndpoint
 from taky_twisted.server import CannotStart, Server
 from taky_twisted.streaming.datagrams import CoTDatagrams, CoTMulticast
 from taky_twisted.streaming.factory import CoTFactory
 from taky_twisted.streaming.transport import EagerServer
+from taky_twisted.supervising import Supervisor
 from taky_twisted.tap import Options, makeService
 from tests.fakes import LogLines
 from tests.pki import PKI
@@ -104,6 +110,37 @@ class OptionsTests(TapTestCase):
             [(spec.group, spec.direction) for spec in settings.multicast], [("239.2.3.1", "in"), ("239.2.3.2", "both")]
         )
 
+    def test_watching(self) -> None:
+        """Where metrics are shown, and how the log is written, is said on the command line or in the file."""
+        settings = self.settings()
+        self.assertEqual((settings.metrics_endpoints, settings.log_format), ((), "text"))
+        conf = "[taky]\nmetrics_endpoints = tcp:1\n  tcp:2\nlog_format = json\n"
+        settings = self.settings(conf=conf)
+        self.assertEqual((settings.metrics_endpoints, settings.log_format), (("tcp:1", "tcp:2"), "json"))
+        settings = self.settings("--metrics-endpoint=tcp:3", "--log-format=TEXT", conf=conf)
+        self.assertEqual((settings.metrics_endpoints, settings.log_format), (("tcp:3",), "text"))
+        self.assertIn("--log-format=xml: not a format of the log", self.refused("--log-format=xml"))
+
+    def test_json_log(self) -> None:
+        """It is decided at the start who writes the log; where it cannot be written, one line says why."""
+        self.patch(json_logs, "_where", json_logs._where)
+        calls: list[str] = []
+        for twistd in (ServerOptions(), ForegroundOptions()):
+            options = Options()
+            options.parent = twistd
+            twistd.opts.update(nodaemon=1, logfile=None)
+            options.parseOptions([self.conf(), "--log-format=json"])
+            self.assertEqual(twistd["logger"], "taky_twisted.json_logs.observer")
+        _, in_reactor = json_logs._where
+        self.patch(reactor, "callFromThread", lambda call: call())
+        in_reactor(lambda: calls.append("rotated"))
+        self.assertEqual(calls, ["rotated"])
+        options.parent = ServerOptions()
+        options.parent["syslog"] = 1
+        with self.assertRaises(SystemExit) as end:
+            options.parseOptions([self.conf(), "--log-format=json"])
+        self.assertIn("log_format = json: the system's log takes no JSON", self.one_line(end.exception))
+
     def test_operators(self) -> None:
         """Where operators ask, and whether uids are pinned, is said on the command line or in the file."""
         settings = self.settings()
@@ -153,8 +190,11 @@ class OptionsTests(TapTestCase):
     def test_bad_values(self) -> None:
         """A bad value of any option is one line: the option, the value, and what is allowed."""
         for argument, words in (
-            ("--store=redis:6379", "Redis is not supported yet"),
-            ("--store=nothing", "allowed: memory: or sqlite:PATH"),
+            ("--store=redis:6379", "allowed: redis:tcp:HOST:PORT"),
+            ("--store=nothing", "allowed: memory:, sqlite:PATH"),
+            ("--bus=tcp:localhost:6379", "allowed: redis:tcp:HOST:PORT"),
+            ("--redis-db=many", "allowed: a whole number"),
+            ("--redis-import-groups=,", "allowed: names"),
             ("--hostname=tak server", "allowed: letters"),
             ("--public-ip=?", "allowed: letters"),
             ("--node-id=<1>", "allowed: 1 to 64 letters"),
@@ -189,7 +229,7 @@ class OptionsTests(TapTestCase):
             ("[nothing]\n", "nothing"),
             ("[cot_server]\nport = http\n", "port"),
             ("[cot_server]\nport = 8087\nendpoints = tcp:8088\n", "cannot stand beside"),
-            ("[taky]\nstore = redis:localhost\n", "Redis is not supported yet"),
+            ("[taky]\nstore = redis:localhost\n", "allowed: redis:tcp:HOST:PORT"),
             ("[limits]\nmax_connections = many\n", "max_connections"),
         ):
             text = self.refused(conf=conf)
@@ -448,7 +488,8 @@ class MakeServiceTests(TapTestCase):
             "import sys; from taky_twisted.tap import Options, makeService; options = Options();"
             f"options.parseOptions([{self.conf()!r}, '--cot-endpoint=tcp:0', '--data-dir={self.folder}/data']);"
             "makeService(options);"
-            "print(sorted({'klein', 'werkzeug', 'twisted.web.http', 'multipart', 'wsproto'} & set(sys.modules)))"
+            "print(sorted({'klein', 'werkzeug', 'twisted.web.http', 'multipart', 'wsproto', 'prometheus_client', 'h11',"
+            " 'taky_twisted.metrics', 'taky_twisted.json_logs'} & set(sys.modules)))"
         )
         root = Path(tap.__file__).parent.parent
         done = subprocess.run(
@@ -458,6 +499,21 @@ class MakeServiceTests(TapTestCase):
             env={**os.environ, "PYTHONPATH": str(root)},
         )
         self.assertEqual(done.stdout, b"[]\n")
+
+    def test_metrics(self) -> None:
+        """A door for metrics is one of the server's; what it shows is put together from all parts."""
+        server = self.make("--cot-endpoint=tcp:0", "--marti-endpoint=tcp:0", "--metrics-endpoint=tcp:0")
+        watching = next(service for service in server if type(service).__name__ == "Watching")
+        doors = server.doors._doors
+        self.assertEqual([door.what for door in doors], ["CoT", "Marti", "metrics"])
+        watched = watching.watched
+        self.assertIs(watched.router, server.router)
+        self.assertEqual(watched.bus, None)
+        self.assertEqual(len(watched.shut()), 3)
+        (keeping,) = [service for service in server if type(service).__name__ == "Timekeeping"]
+        for jumped in keeping._jumped:
+            jumped(60.0)
+        self.assertEqual(watched.pulse.jumps, 1)
 
     def test_plain_doors_need_no_certificates(self) -> None:
         """Without a TLS door nobody looks for keys."""
@@ -494,6 +550,82 @@ class MakeServiceTests(TapTestCase):
         (self.folder / "register").mkdir()
         text = self.cannot("--cot-endpoint=ssl:8089", conf=f"[ssl]\ncert_db = {self.folder}/register\n")
         self.assertIn("certificate register", text)
+
+
+class WorkersTests(TapTestCase):
+    """One of several processes, and who starts them."""
+
+    bus = "--bus=redis:tcp:127.0.0.1:1"
+
+    def make(self, *arguments: str) -> Server:
+        """Make a server that is not started."""
+        service = makeService(self.options(f"--data-dir={self.folder}/data", self.bus, *arguments))
+        assert isinstance(service, Server)
+        return service
+
+    def test_values(self) -> None:
+        """How many there are is said on the command line or in the file; that several need a bus, in one line."""
+        self.assertEqual(self.settings().workers, 1)
+        self.assertEqual(self.settings(self.bus, conf="[taky]\nworkers = 3\n").workers, 3)
+        self.assertEqual(self.settings(self.bus, "--workers=2", conf="[taky]\nworkers = 3\n").workers, 2)
+        self.assertIn("workers = 2 needs a bus", self.refused("--workers=2"))
+        self.assertIn("--workers=0: not a number of processes; allowed: a whole number", self.refused("--workers=0"))
+        self.assertIn("--worker=x: not the number of a process among several", self.refused("--worker=x"))
+
+    def test_shared_doors(self) -> None:
+        """Each worker has all TCP doors, whose ports they share, and the first what can be had once."""
+        doors = (
+            *("--cot-endpoint=tcp:8087", "--cot-endpoint=unix:/run/cot.sock", "--monitor-endpoint=tcp:8090"),
+            *("--marti-endpoint=tcp:8080", "--udp-port=8087", "--multicast=239.2.3.1:6969"),
+        )
+        shared = ["tcp:8087", "tcp:8090", "tcp:8080"]
+        for worker, names, datagrams in ((1, ["tcp:8087", "unix:/run/cot.sock", *shared[1:]], 2), (2, shared, 0)):
+            opened = self.make(*doors, f"--worker={worker}").doors
+            self.assertEqual(([door.name for door in opened._doors], len(opened._datagrams)), (names, datagrams))
+            ports = [door.endpoint for door in opened._doors if door.name.startswith("tcp:")]
+            self.assertTrue(all(isinstance(port, SharedPortEndpoint) for port in ports), ports)
+
+    def test_enrollment(self) -> None:
+        """The port for enrollment is shared, too."""
+        pki = PKI(self.folder / "pki")
+        for name in ("ca", "ca_key", "cert_db"):
+            (self.folder / name).touch()
+        conf = f"[ssl]\nca = {self.folder}/ca\nca_key = {self.folder}/ca_key\ncert_db = {self.folder}/cert_db\n"
+        endpoint = pki.endpoint("ssl:8446", clientCert="none")
+        options = self.options(self.bus, "--worker=2", f"--enroll-endpoint={endpoint}", conf=conf)
+        self.assertEqual(tap._enroll_names(options.settings), (f"{endpoint}:reusePort=yes",))
+
+    def test_impossible_door(self) -> None:
+        """A door that several processes cannot have is refused, in one line."""
+        with self.assertRaises(SystemExit) as end:
+            self.make("--cot-endpoint=tcp:0", "--worker=1")
+        self.assertIn("with port 0 each process would have another port", self.one_line(end.exception))
+
+    def test_supervisor(self) -> None:
+        """`taky` starts them, and ends as a failure if they cannot be started; twistd itself refuses."""
+        options = self.options(self.bus, "--workers=2")
+        with self.assertRaises(SystemExit) as end:
+            makeService(options)
+        self.assertIn("twistd runs one process, and workers = 2", self.one_line(end.exception))
+        options.worker_command = ["taky"]
+        supervisor = makeService(options)
+        assert isinstance(supervisor, Supervisor)
+        self.assertEqual([worker.number for worker in supervisor.workers], [1, 2])
+        self.assertEqual(options.exit_status, 0)
+        supervisor._failed()
+        self.assertEqual(options.exit_status, 1)
+
+    def test_balancers(self) -> None:
+        """Whose PROXY header is believed may be said once for all doors."""
+        conf = "[taky]\nproxy_from = 10.0.0.5, 10.1.0.0/16\n[cot_server]\nendpoints = haproxy:tcp:8087\n"
+        service = makeService(self.options("--store=memory:", conf=conf))
+        assert isinstance(service, Server)
+        (door,) = service.doors._doors
+        assert isinstance(door.endpoint, DoorEndpoint)
+        self.assertEqual([str(each) for each in door.endpoint.believed or ()], ["10.0.0.5/32", "10.1.0.0/16"])
+        self.assertEqual(door.name, "haproxy:tcp:8087")
+        error = self.refused(conf="[taky]\nproxy_from = balancer\n")
+        self.assertIn("[taky] proxy_from = 'balancer': 'balancer' is no address and no network", error)
 
 
 class RunningTests(TestCase):

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from taky_twisted.enrollment.errors import EnrollmentError
@@ -58,6 +59,14 @@ class AccessTokens:
     def stop(self) -> None:
         """End the thread."""
         self._thread.stop()
+
+    def ensure_key(self) -> Deferred[bytes]:
+        """Make the key, if there is none; fires with what its file holds, or fails with `EnrollmentError`."""
+        return self._thread.run(self._key_file)
+
+    def forget_key(self) -> None:
+        """Use what the key's file holds from now on."""
+        self._key = None
 
     async def make(self, principal: Principal) -> str:
         """Make a token for somebody who has just shown a password.
@@ -108,6 +117,14 @@ class AccessTokens:
 
     # In the thread
 
+    def _key_file(self) -> bytes:
+        if self._load() is None:
+            self._make()
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise EnrollmentError(f"the key for access tokens, {self._path}, cannot be read: {error}") from error
+
     def _sign(self, payload: dict[str, object]) -> str:
         key = self._load() or self._make()
         text = json.dumps(payload, separators=(",", ":"))
@@ -133,6 +150,8 @@ class AccessTokens:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
             write_new(self._path, pem)
+        except FileExistsError:
+            return self._load() or self._make()  # another worker of this server was faster
         except OSError as error:
             raise EnrollmentError(
                 f"the key for access tokens, {self._path}, cannot be written: {error.strerror}"

@@ -153,6 +153,22 @@ class Invites:
             self._remove_use(use)
         return len(named)
 
+    def take_in(self, key: str, invite: Invite | None) -> None:
+        """Have an invite be what another node says; None: it has ended. The store has it already."""
+        self._invites.pop(key, None)
+        if invite is not None:
+            self._invites[key] = invite
+
+    def take_in_use(self, key: str, use: SpentUse | None) -> None:
+        """Remember what was spent on another node, or forget it if it is None. The store has it already."""
+        hashed, _, key_sha256 = key.partition("\n")
+        of_token = self._spent.get(hashed, {})
+        of_token.pop(key_sha256, None)
+        if use is not None:
+            self._spent.setdefault(hashed, of_token)[key_sha256] = use
+        elif not of_token:
+            self._spent.pop(hashed, None)
+
     def _all_spent(self) -> list[SpentUse]:
         return [use for uses in self._spent.values() for use in uses.values()]
 

@@ -11,9 +11,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from cryptography import x509
@@ -108,7 +108,10 @@ class CertificateRegister:
                 for record in list(found.records())
                 if record.revoked is None and record.kind != "server" and ban_key(record.name) == key
             ]
-            found.bans[key] = Ban(name_key(name), now)
+            before = found.bans.get(key)
+            # Also within one second, and if another node's clock is ahead: what was said later is later.
+            again = before.until + timedelta(seconds=1) if before is not None and before.until is not None else now
+            found.bans[key] = Ban(name_key(name), max(now, again))
         return revoked
 
     def revoke_serial(self, serial: int) -> list[Record]:
@@ -132,8 +135,29 @@ class CertificateRegister:
             if not _still_banned(found, name):
                 return False
             ban = found.bans[ban_key(name)]
-            found.bans[ban_key(name)] = replace(ban, until=self._now())
+            found.bans[ban_key(name)] = replace(ban, until=max(self._now(), ban.since))
         return True
+
+    def join(self, records: Iterable[Record], bans: Iterable[Ban]) -> tuple[CertDb, list[Record]]:
+        """Enter what somebody else has entered in another register of the same site.
+
+        Returns:
+            All that is there now, and of that the certificates that were named.
+
+        Raises:
+            EnrollmentError: the register cannot be read or written.
+        """
+        with self._changing() as found:
+            joined = found.join(records, bans)
+        return found, joined
+
+    def read(self) -> CertDb:
+        """Read everything; nothing, if there is no register yet.
+
+        Raises:
+            EnrollmentError: the register cannot be read.
+        """
+        return self._read()
 
     def publish(self, authority: Authority) -> Path:
         """Write the revocation list for programs other than ours; not while somebody else changes what is in it.

@@ -69,17 +69,17 @@ class FormBody:
         self._limit = limit
         self._chosen: MultipartSegment | None = None
         self._taking = False
-        if not 0 < len(boundary) <= MAX_BOUNDARY:
-            raise BadUpload("the form's boundary is missing or too long")
-        try:
-            self._parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS)
-        except MultipartError as error:
-            raise BadUpload(f"the form's boundary cannot be used: {error}") from error
+        if not 0 < len(boundary) <= MAX_BOUNDARY or not boundary.isprintable():
+            raise BadUpload("the form's boundary is missing, too long, or has control characters")
+        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS)
 
     def take(self, pieces: Sequence[bytes]) -> None:
         file: list[bytes] = []
+        data = b"".join(pieces)
+        if not data:
+            return  # to the parser this would be the end
         try:
-            for event in self._parser.parse(b"".join(pieces)):
+            for event in self._parser.parse(data):
                 if isinstance(event, MultipartSegment):
                     self._write(file)
                     self._begin(event)
@@ -88,7 +88,7 @@ class FormBody:
                 elif self._taking:
                     file.append(event)
         except MultipartError as error:
-            raise BadUpload(f"the form cannot be read: {error}") from error
+            raise BadUpload(f"the form cannot be read: {error!s:.100}") from error
         self._write(file)
 
     def finish(self) -> None:

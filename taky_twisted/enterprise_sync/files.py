@@ -13,13 +13,18 @@ from dataclasses import dataclass, replace
 
 from twisted.internet.interfaces import IReactorTime
 
+from taky_twisted.background import logged
 from taky_twisted.enterprise_sync.blobs import Blobs
 from taky_twisted.enterprise_sync.contents import Incoming
+from taky_twisted.enterprise_sync.disk_thread import Stopped
 from taky_twisted.enterprise_sync.errors import NoRoom, NoSuchFile, NotYours
-from taky_twisted.enterprise_sync.records import NEVER, Groups, StoredFile
+from taky_twisted.enterprise_sync.records import HIGH, NEVER, Groups, StoredFile
 from taky_twisted.enterprise_sync.texts import clean_name, clean_type
 from taky_twisted.identity.principal import ANONYMOUS, Principal
 from taky_twisted.interfaces import EventStore
+from taky_twisted.logs import Logger
+
+log = Logger()
 
 PUBLIC = "public"
 PRIVATE = "private"
@@ -97,11 +102,47 @@ class Files:
         self._next = 1
         self._claims: Counter[str] = Counter()
         self._addresses: dict[int, str] = {}
+        self.numbers: Callable[[], int] | None = None
+        """Gives a number that no other node gives; None: this is the only node, and counts by itself."""
+        self._expecting = False
 
     def restore(self, records: Iterable[StoredFile]) -> None:
         """Take over what a store held."""
         for record in sorted(records, key=lambda record: record.number):
             self._index(record)
+
+    def expect_contents(self) -> None:
+        """Get what other nodes have and this one has not, of all files that are known and will be."""
+        self._expecting = True
+        for record in self._by_number.values():
+            self._expect(record)
+
+    def take_in(self, key: str, record: StoredFile | None) -> None:
+        """Have a file be what another node says; None: it was deleted. The store has it already."""
+        old = self._by_number.get(int(key)) if key.isdecimal() else None
+        if old is not None:
+            self._drop(old)
+        if record is not None:
+            self._index(record)
+            if self._expecting:
+                self._expect(record)
+        if old is not None:
+            self._tidy(old.hash)
+
+    def lost(self, ours: StoredFile, theirs: StoredFile | None) -> None:
+        """Give a file that was stored here another number, because another node has given its own away first.
+
+        Args:
+            ours: as it was stored here.
+            theirs: what has the number now; None: it had been somebody else's, and is gone.
+        """
+        if theirs is None or _upload(theirs) != _upload(ours):
+            self._put(replace(ours, number=self._new_number()))
+
+    @property
+    def highest(self) -> int:
+        """The highest number that was counted."""
+        return self._next - 1
 
     def hashes(self) -> set[str]:
         """List the contents that are referred to."""
@@ -109,7 +150,8 @@ class Files:
 
     def all(self, caller: Caller) -> list[StoredFile]:
         """List what a caller sees, by number."""
-        return [record for record in self._by_number.values() if self._there(record) and caller.sees(record)]
+        records = (self._by_number[number] for number in sorted(self._by_number))
+        return [record for record in records if self._there(record) and caller.sees(record)]
 
     def find(self, caller: Caller, *, hash: str | None = None, uid: str | None = None) -> StoredFile:
         """Find the newest file with a content or a uid; `NoSuchFile` if the caller sees none."""
@@ -178,7 +220,7 @@ class Files:
             # Who got the file from an earlier upload can still get it.
             groups = caller.principal.groups_in | (old.groups if old else frozenset())
         record = StoredFile(
-            number=old.number if old else self._next,
+            number=old.number if old else self._new_number(),
             hash=digest,
             uid=words.uid or (old.uid if old else str(uuid.uuid4())),
             name=words.name,
@@ -274,22 +316,43 @@ class Files:
     def _index(self, record: StoredFile) -> None:
         self._by_number[record.number] = record
         self._by_hash.setdefault(record.hash, {})[record.number] = record
-        self._next = max(self._next, record.number + 1)
+        if record.number < HIGH:
+            self._next = max(self._next, record.number + 1)
+
+    def _new_number(self) -> int:
+        number = self._next
+        while self.numbers is not None and (number := self.numbers()) in self._by_number:
+            pass
+        return number
+
+    def _expect(self, record: StoredFile) -> None:
+        # If nobody can give it just now, it is asked for again when somebody wants to read it.
+        expecting = self._blobs.expect(record.hash, record.size)
+        expecting.addErrback(lambda failure: failure.trap(NoSuchFile, Stopped) and None)
+        expecting.addErrback(logged(log, "getting a file from another node"))
 
     def _remove(self, record: StoredFile) -> None:
+        self._drop(record)
+        self._store.remove(StoredFile, record.key)
+        self._tidy(record.hash)
+
+    def _drop(self, record: StoredFile) -> None:
         del self._by_number[record.number]
         same = self._by_hash[record.hash]
         del same[record.number]
         if not same:
             del self._by_hash[record.hash]
         self._addresses.pop(record.number, None)
-        self._store.remove(StoredFile, record.key)
-        self._tidy(record.hash)
 
     def _tidy(self, digest: str) -> None:
         """Delete a content that nothing refers to."""
         if digest not in self._by_hash and digest not in self._claims:
             self._blobs.forget(digest)
+
+
+def _upload(record: StoredFile) -> tuple[object, ...]:
+    """Tell one upload from others; what is said of it may be changed later."""
+    return record.hash, record.submitter, record.creator_uid
 
 
 def _not_ended(caller: Caller, old: StoredFile, new: StoredFile) -> StoredFile:

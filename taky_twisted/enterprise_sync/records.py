@@ -8,6 +8,9 @@ Groups = frozenset[str]
 
 NEVER = -1.0
 """The expiration of a file that does not expire."""
+HIGH = 1 << 30
+"""Numbers from here on were picked at random by one of several nodes that could not ask the others; counting goes on
+below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class StoredFile:
     """
 
     number: int
-    """Counts up; clients call it PrimaryKey."""
+    """Counts up, below `HIGH`; clients call it PrimaryKey."""
     hash: str
     """SHA-256 of the content, in lower-case hexadecimal digits."""
     uid: str

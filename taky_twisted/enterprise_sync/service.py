@@ -41,7 +41,7 @@ class EnterpriseSync:
             limits: how much there may be.
             node: of a server with several nodes the name of this one.
         """
-        self.upload_path, self._clock = upload_path, reactor
+        self.upload_path, self._clock, self._node = upload_path, reactor, node
         self.blobs = Blobs(upload_path / "blobs", reactor, node)
         self.files = Files(store, self.blobs, reactor, limits.stored_files)
         self.uploads = Uploads(self.files, self.blobs, reactor, limits.upload_bytes)
@@ -63,6 +63,8 @@ class EnterpriseSync:
             StoreError: the folder cannot be used; the text tells the operator what to do.
         """
         self.blobs.open(owner, self.files.hashes())
+        if self._node:
+            self.files.expect_contents()
         self._expiring.start(EXPIRE_SECONDS, now=False).addErrback(logged(self.log, "forgetting expired files"))
         taking = Deferred.fromCoroutine(take_over(self.upload_path, self.files, self.blobs, marker))
         taking.addErrback(logged(self.log, "taking over taky's files"))

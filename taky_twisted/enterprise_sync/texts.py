@@ -19,13 +19,11 @@ def clean(text: str) -> str:
 def clean_name(name: str) -> str:
     """Take the last part of a path as a file's name; empty if there is none. Receivers save the file under it."""
     last = clean(re.split(r"[/\\]", name)[-1])
-    if last.strip(".") == "":
-        return ""
-    if len(last) <= MAX_NAME:
-        return last
-    stem, dot, suffix = last.rpartition(".")
-    tail = dot + suffix if stem and len(suffix) < 16 else ""
-    return last[: MAX_NAME - len(tail)] + tail
+    if len(last) > MAX_NAME:
+        stem, dot, suffix = last.rpartition(".")
+        tail = dot + suffix if stem and len(suffix) < 16 else ""
+        last = (last[: MAX_NAME - len(tail)] + tail).rstrip()
+    return last if last.strip(".") else ""
 
 
 def clean_type(mime_type: str) -> str:

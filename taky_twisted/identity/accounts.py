@@ -254,6 +254,14 @@ class Accounts:
         self._tell(account, None)
         return account
 
+    def take_in(self, key: str, account: Account | None) -> None:
+        """Have an account be what another node says; None: it was removed. The store has it already."""
+        before = self._accounts.pop(key, None)
+        if account is not None:
+            self._accounts[key] = account
+        if before != account:
+            self._tell(before, account)
+
     def flush(self) -> Deferred[None]:
         """Fire when all changes are on disk."""
         return self._store.flush()

@@ -94,6 +94,20 @@ _RULES = [
         ),
         (r"^a load balancer sends the PROXY protocol", "see doc/reference/endpoints.rst, inner="),
         (
+            r"^it is no load balancer whose PROXY header is believed",
+            (
+                "if it is a load balancer of this site, name its address in proxy_from= of that door, or in proxy_from"
+                " in [taky]; clients have to connect to the balancer"
+            ),
+        ),
+        (
+            r"^it does not begin with a PROXY header|^no PROXY header came within",
+            (
+                "let the load balancer send the header (HAProxy: send-proxy-v2, nginx: proxy_protocol on); clients have"
+                " to connect to the balancer"
+            ),
+        ),
+        (
             r"^the client speaks something that is not TLS|^the client closed the connection without sending anything",
             "nothing, if nobody is missing: port scanners and health checks do this",
         ),

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,6 +80,12 @@ class Ban:
     since: datetime
     until: datetime | None = None
     """None: it still is."""
+
+    @property
+    def order(self) -> tuple[datetime, datetime, bool, datetime]:
+        """Of two bans of a name the one with the higher order counts: the last word on it."""
+        until = self.until or self.since
+        return max(self.since, until), self.since, self.until is not None, until
 
 
 @dataclass
@@ -178,15 +184,44 @@ class CertDb:
             elif record.revoked is not None and entry.revoked is None:
                 self.revoke(record, record.revoked)
 
+    def join(self, records: Iterable[Record], bans: Iterable[Ban]) -> list[Record]:
+        """Make one of what is here and what somebody else has entered; the order in which that is done is the same.
+
+        Who is revoked on either side is revoked. Of bans the last word counts. What else is said of a certificate is
+        taken over.
+
+        Returns:
+            The certificates, as they are here now.
+        """
+        lines = {entry.serial: number for number, line in enumerate(self.lines) if (entry := _parsed(line)) is not None}
+        joined = []
+        for record in records:
+            at = lines.setdefault(record.serial, len(self.lines))
+            if at == len(self.lines):
+                self.lines.append(_line(record))
+            here = self.known.get((record.issuer, record.serial)) if record.issuer is not None else None
+            here = here or _parsed(self.lines[at])
+            dates = [each.revoked for each in (here, record) if each is not None and each.revoked is not None]
+            record = replace(record, revoked=min(dates, default=None))
+            if record.issuer is not None:
+                self.known[record.issuer, record.serial] = record
+            if record.revoked is not None:
+                self.lines[at] = _revoked_line(self.lines[at], record.revoked)
+            joined.append(record)
+        for ban in bans:
+            known = self.bans.get(ban_key(ban.name))
+            if known is None or ban.order > known.order:
+                self.bans[ban_key(ban.name)] = ban
+        return joined
+
     def taky_text(self) -> str:
         """Spell taky's file."""
         return "".join(f"{line}\n" for line in self.lines)
 
     def text_beside(self) -> str:
         """Spell our file."""
-        told = [_told(record) for record in self.known.values()]
-        told += ({"ban": ban.name, **_told(ban, "name")} for ban in self.bans.values())
-        lines = [json.dumps(each, ensure_ascii=False) for each in told] + self.foreign
+        entries: list[Record | Ban] = [*self.known.values(), *self.bans.values()]
+        lines = [json.dumps(spelled(each), ensure_ascii=False) for each in entries] + self.foreign
         return "".join(f"{line}\n" for line in lines)
 
     def _entries(self) -> Iterator[Record]:
@@ -197,21 +232,15 @@ class CertDb:
 
     def _take(self, told: dict[str, Any]) -> None:
         if "ban" in told:
-            ban = Ban(str(told["ban"]), _time(told["since"]), _time(told["until"]) if told.get("until") else None)
+            ban = read_ban(told)
             known = self.bans.get(ban_key(ban.name))
             # Of two that differ in case only, which an older version told apart, the one that lasts longer counts.
             if known is None or ban.until is None or (known.until is not None and ban.until >= known.until):
                 self.bans[ban_key(ban.name)] = ban
             return
-        values = {each.name: told[each.name] for each in fields(Record) if told.get(each.name) is not None}
-        for name in ("issued", "expires", "revoked"):
-            if name in values:
-                values[name] = _time(values[name])
-        record = Record(
-            **{**values, "serial": int(values["serial"], 16), "groups": tuple(map(str, values.get("groups", ())))}
-        )
-        if not isinstance(record.issuer, str) or not isinstance(record.name, str):
-            raise ValueError("no issuer, or no name")
+        record = read_record(told)
+        if record.issuer is None:
+            raise ValueError("no issuer")
         self.known[record.issuer, record.serial] = record
 
 
@@ -289,30 +318,70 @@ def _line(record: Record) -> str:
     status = "V" if record.revoked is None else REVOKED
     dates = (record.issued or _LONG_AGO, record.revoked or record.expires or _LONG_AGO)
     # A tab or a line break would make two fields or lines of it, also for taky.
-    return "\t".join((status, *(f"{each:{_SPELLED}}" for each in dates), record.serial_hex, printable(record.name)))
+    return "\t".join((status, *map(_spelled_time, dates), record.serial_hex, printable(record.name)))
 
 
 def _revoked_line(line: str, when: datetime) -> str:
-    found = line.split("\t")
-    if found[0].strip().upper() == REVOKED:
+    entry = _parsed(line)
+    if entry is not None and entry.revoked is not None and entry.revoked <= when:
         return line
+    found = line.split("\t")
     found[0] = REVOKED
-    found[2] = f"{when:{_SPELLED}}" if len(found) == _TAKY_FIELDS else f"{when:{_OPENSSL_SPELLED}}"
+    found[2] = _spelled_time(when) if len(found) == _TAKY_FIELDS else f"{when:{_OPENSSL_SPELLED}}"
     return "\t".join(found)
 
 
-def _told(value: Record | Ban, *without: str) -> dict[str, Any]:
+def spelled(value: Record | Ban) -> dict[str, Any]:
+    """Spell a certificate or a ban for our file."""
     told: dict[str, Any] = {}
     for each in fields(value):
         content = getattr(value, each.name)
-        if each.name in without or content is None or content == ():
+        if content is None or content == ():
             continue
         if isinstance(content, datetime):
-            content = f"{content:{_SPELLED}}Z"
+            content = f"{_spelled_time(content)}Z"
         elif each.name == "serial":
             content = f"{content:040x}"
-        told[each.name] = content
+        told["ban" if isinstance(value, Ban) and each.name == "name" else each.name] = content
     return told
+
+
+def read_ban(told: dict[str, Any]) -> Ban:
+    """Read what `spelled` makes of a ban.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    _check_texts(told)
+    return Ban(str(told["ban"]), _time(told["since"]), _time(told["until"]) if told.get("until") else None)
+
+
+def read_record(told: dict[str, Any]) -> Record:
+    """Read what `spelled` makes of a certificate.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    _check_texts(told)
+    values = {each.name: told[each.name] for each in fields(Record) if told.get(each.name) is not None}
+    for name in ("issued", "expires", "revoked"):
+        if name in values:
+            values[name] = _time(values[name])
+    values |= {"serial": int(values["serial"], 16), "groups": tuple(map(str, values.get("groups", ())))}
+    record = Record(**values)
+    if not isinstance(record.name, str) or not isinstance(record.issuer, str | None):
+        raise ValueError("no name, or no issuer")
+    return record
+
+
+def _check_texts(told: dict[str, Any]) -> None:
+    # JSON can spell halves of characters, with which nothing could be written to the file any more.
+    json.dumps(told, ensure_ascii=False).encode()  # raises a ValueError
+
+
+def _spelled_time(moment: datetime) -> str:
+    # Not strftime: it spells the year 26 with two digits, which are not read.
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def _time(text: str) -> datetime:

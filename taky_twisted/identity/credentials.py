@@ -60,7 +60,7 @@ def load_credentials(key: Source, certificate: Source, password: str | None) -> 
     """
     private_key = load_key(key, password)
     certificates = load_certificates(certificate)
-    own = [each for each in certificates if each.public_key() == private_key.public_key()]
+    own = [each for each in certificates if _belongs(each, private_key)]
     if not own:
         subject = distinguished_name(certificates[0].subject)
         raise EndpointError(f"{certificate}: the certificate ({subject}) does not belong to the key in {key}")
@@ -102,9 +102,12 @@ def load_certificates(source: Source) -> list[x509.Certificate]:
     if _CERTIFICATE not in content:
         raise EndpointError(f"{source}: no certificate in it (PEM, '{_CERTIFICATE.decode()}')")
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError as error:
+        found = x509.load_pem_x509_certificates(content)
+        for each in found:
+            _ = each.subject, each.issuer, each.not_valid_after_utc  # what is inside is only read when asked for
+    except (ValueError, x509.InvalidVersion) as error:
         raise EndpointError(f"{source}: not a certificate that we can read ({printable(str(error))})") from error
+    return found
 
 
 def load_authorities(source: Source) -> list[x509.Certificate]:
@@ -141,12 +144,13 @@ def load_revoked(source: Source, authorities: list[x509.Certificate]) -> frozens
             continue
         try:
             found = [x509.load_pem_x509_crl(block) for block in blocks] or [x509.load_der_x509_crl(content)]
+            # What is inside is only looked at when it is asked for.
+            listed = [(each, distinguished_name(each.issuer), [entry.serial_number for entry in each]) for each in found]
         except ValueError as error:
             raise EndpointError(f"{part}: not a certificate revocation list (PEM or DER)") from error
-        for each in found:
-            issuer = distinguished_name(each.issuer)
+        for each, issuer, serials in listed:
             _check_list(part, each, issuer, authorities)
-            revoked.update((issuer, entry.serial_number) for entry in each)
+            revoked.update((issuer, serial) for serial in serials)
             lists += 1
     if not lists:
         raise EndpointError(f"{source}: no revocation list in any of its {', '.join(_CRL_FILES)} files")
@@ -177,6 +181,13 @@ def snapshot_of(paths: list[str]) -> tuple[tuple[object, ...], ...]:
         states.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
         states.extend(snapshot_of([os.path.join(path, name) for name in names if not name.startswith(".")]))
     return tuple(states)
+
+
+def _belongs(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
+    try:
+        return certificate.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _check_list(

@@ -2,10 +2,11 @@
 
 ::
 
-    socket -> AdmissionFactory -> (PROXY header) -> TLSFactory -> the application's factory
-               admits(address)?                       TLSProtocol.handshake remembers what the peer showed
+    socket -> AdmissionFactory -> TLSFactory -> the application's factory
+               admits(address)?     TLSProtocol.handshake remembers what the peer showed
 
-Limits stand outside TLS: a connection that the application does not admit costs no handshake.
+Limits stand outside TLS: a connection that the application does not admit costs no handshake. Behind a load balancer
+`ProxiedFactory` takes the place of the first.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ class TLSFactory(TLSMemoryBIOFactory):
 class AdmissionFactory(WrappingFactory):
     """Ask the application whether it wants a connection, before anything is done for it.
 
-    An application's factory that limits its connections has a method ``admits(address) -> bool``; ``address`` is the
-    other end of the socket, behind a load balancer the balancer. A refused connection is closed without a word.
+    An application's factory that limits its connections has a method ``admits(address) -> bool``, which gets the
+    client's address. A refused connection is closed without a word.
 
     Args:
         wrapped: What builds the protocols.
@@ -161,11 +162,7 @@ class AdmissionFactory(WrappingFactory):
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
         if self._admits is not None and not self._admits(addr):
             return None
-        protocol = self.wrappedFactory.buildProtocol(addr)
-        if isinstance(protocol, ProtocolWrapper) and protocol.wrappedProtocol is None:
-            # The PROXY wrapper around an application that refused.
-            return None
-        return cast("ProtocolWrapper | None", protocol)
+        return cast("ProtocolWrapper | None", self.wrappedFactory.buildProtocol(addr))
 
 
 def tls_of(transport: object) -> TLSProtocol | None:

@@ -16,10 +16,14 @@ from taky_twisted.cot.event import Event
 from taky_twisted.takproto.batch import Batch
 
 from .records import Groups
+from .tally import Tally
 
 if TYPE_CHECKING:
     from .offers import Offers
     from .subscription import Subscription
+
+SAMPLE_TURNS = 8
+"""Of so many reactor turns in which something is said one is measured: how long it took to hand all of it over."""
 
 Said = tuple[Event, "Subscription | None"]
 """An event, and the connection that gets no copy because it said it."""
@@ -28,9 +32,9 @@ Said = tuple[Event, "Subscription | None"]
 class Audience:
     """Subscriptions that hear the same groups and take events of the same size."""
 
-    __slots__ = ("filtered", "groups_out", "max_bytes", "members", "pending", "sources")
+    __slots__ = ("filtered", "groups_out", "max_bytes", "members", "pending", "sources", "tally")
 
-    def __init__(self, groups_out: Groups, max_bytes: int) -> None:
+    def __init__(self, groups_out: Groups, max_bytes: int, tally: Tally) -> None:
         self.groups_out = groups_out
         self.max_bytes = max_bytes
         """The largest event that is passed on; 0 for any."""
@@ -40,6 +44,7 @@ class Audience:
         self.pending: list[Said] = []
         self.sources: set[Subscription] = set()
         """Who said something that is pending."""
+        self.tally = tally
 
     def say(self, event: Event, source: Subscription | None) -> None:
         """Owe an event to all members but one."""
@@ -54,19 +59,23 @@ class Audience:
         if not pending:
             return
         batch = Batch([event for event, _ in pending])
+        delivered = len(pending) * len(self.members)
         for member in list(self.members):
             if member.echo not in sources:
                 member.sink.deliver(batch)
             else:
                 echo = member.echo
                 others = [event for event, source in pending if source is not echo]
+                delivered -= len(pending) - len(others)
                 if others:
                     member.sink.deliver(Batch(others))
         for member in list(self.filtered):
             wanted = member.filter
             heard = [event for event, source in pending if source is not member.echo and (not wanted or wanted(event))]
             if heard:
+                delivered += len(heard)
                 member.sink.deliver(Batch(heard))
+        self.tally.delivered += delivered
 
 
 class Audiences:
@@ -80,10 +89,13 @@ class Audiences:
             offers: makes what is said in place of an event that is too large for an audience.
         """
         self._clock, self._offers = clock, offers
+        self.tally = Tally()
+        """Counts what goes through here, and what the connections of this router say."""
         self._audiences: dict[tuple[Groups, int], Audience] = {}
         self._reach: dict[Groups, list[Audience]] = {}
         self._everything: dict[Subscription, None] = {}
         self._flushing: IDelayedCall | None = None
+        self._turn = 0  # of those in which something was said
         self._dirty: dict[Audience, None] = {}
         self._directed: dict[Subscription, list[Event]] = {}
         self._directing: set[Subscription] = set()  # who said something of that
@@ -100,7 +112,7 @@ class Audiences:
         key = member.principal.groups_out, member.max_bytes
         audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[key] = Audience(*key)
+            audience = self._audiences[key] = Audience(*key, self.tally)
             self._reach.clear()
         # What is pending was said before: a newcomer is told by the replay.
         audience.flush()
@@ -140,7 +152,7 @@ class Audiences:
             audience.say(event, source)
             self._dirty[audience] = None
         if self._flushing is None and self._dirty:
-            self._flushing = self._clock.callLater(0, self.flush)
+            self._flush_later(source)
 
     def broadcast_between(self, event: Event, groups: Groups, others: Groups, source: Subscription | None) -> None:
         """Say an event to everybody who hears one of the groups, but none of the others."""
@@ -151,7 +163,7 @@ class Audiences:
                 audience.say(event, source)
                 self._dirty[audience] = None
         if self._flushing is None and self._dirty:
-            self._flushing = self._clock.callLater(0, self.flush)
+            self._flush_later(source)
 
     def direct(self, event: Event, source: Subscription | None, member: Subscription) -> None:
         """Say an event to one subscription."""
@@ -172,7 +184,7 @@ class Audiences:
         if source is not None:
             self._directing.add(source)
         if self._flushing is None:
-            self._flushing = self._clock.callLater(0, self.flush)
+            self._flush_later(source)
 
     def take_directed(self, member: Subscription) -> list[Event]:
         """Take back what was directed to somebody in this turn, who is gone."""
@@ -194,8 +206,22 @@ class Audiences:
         for audience in dirty:
             audience.flush()
 
+    def _flush_later(self, source: Subscription | None) -> None:
+        """Flush at the end of the turn in which somebody was the first to say something."""
+        self._turn = turn = (self._turn + 1) % SAMPLE_TURNS
+        if turn or source is None:
+            self._flushing = self._clock.callLater(0, self.flush)
+        else:
+            self._flushing = self._clock.callLater(0, self._flush_measured, source.sink_heard)
+
+    def _flush_measured(self, heard: float) -> None:
+        self.flush()
+        if heard:  # else nobody knows when that was
+            self.tally.latency.observe(self._clock.seconds() - heard)
+
     def _flush_directed(self) -> None:
         directed, self._directed = self._directed, {}
         self._directing.clear()
         for member, events in directed.items():
+            self.tally.delivered += len(events)
             member.sink.deliver(Batch(events, directed=True))

@@ -176,6 +176,8 @@ class Emergencies:
         if not self._is_raiser(alert, source):
             source.notices.say("emergency {uid} goes on: {peer} did not raise it", uid=event.uid, peer=source.peer)
             return
+        if source.node and event.time < alert.event.time:
+            return  # it was said before this was raised, and had a longer way
         self._remove(event.uid)
         source.notices.say("emergency {uid} canceled by {peer}", uid=event.uid, peer=source.peer)
         if len(self._cancels) >= self._max_alerts:

@@ -119,6 +119,21 @@ class GroupChoices:
         self._store.put(record)
         self._shrink(principal.name)
 
+    def take_in(self, key: str, record: ActiveGroups | None) -> list[Subscription]:
+        """Have a choice be what another node says; None: it was taken back. The store has it already.
+
+        Returns:
+            The connections of whoever chose, which may have to be switched.
+        """
+        if record is not None:
+            self._put(record)
+            return list(self._streams.get(record.principal, ()))
+        for at in [at for at, character in enumerate(key) if character == "\n"]:
+            name, uid = key[:at], key[at + 1 :]
+            if self._drop(name, uid) is not None:
+                return list(self._streams.get(name, ()))
+        return []
+
     def _choice(self, principal: Principal, uid: str, host: str) -> ActiveGroups | None:
         devices = self._choices.get(principal.name) if principal.name is not None else None
         if not devices:
@@ -153,10 +168,15 @@ class GroupChoices:
             self._forget(away, next(iter(self._choices[away])))
 
     def _forget(self, name: str, uid: str) -> None:
+        record = self._drop(name, uid)
+        if record is not None:
+            self._store.remove(ActiveGroups, record.key)
+
+    def _drop(self, name: str, uid: str) -> ActiveGroups | None:
         devices = self._choices.get(name, {})
         record = devices.pop(uid, None)
         if record is not None:
             self._count -= 1
-            self._store.remove(ActiveGroups, record.key)
             if not devices:
                 del self._choices[name]
+        return record

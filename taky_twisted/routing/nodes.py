@@ -82,6 +82,13 @@ class Nodes:
         """What makes the map the same on all nodes again."""
         return self._exchange
 
+    def compare(self) -> None:
+        """Let the others see whether they know the same; to be called now and then.
+
+        What people on two nodes do at the same moment, each node may have learned in another order.
+        """
+        self._exchange.do(self._exchange.tell_digest())
+
     def stop(self) -> None:
         """Answer nobody any more."""
         if self._answering is not None:
@@ -203,7 +210,7 @@ class Nodes:
     def missed(self, node: str) -> None:
         """Learn that words of a node were lost."""
         self.bus.tell(Ask(node))
-        self._exchange.do(self._exchange.tell_digest())
+        self.compare()
 
     def back(self) -> None:
         """Learn that words get through (again)."""

@@ -61,23 +61,33 @@ class Outbox:
         """Bytes that wait, without what is replayed to a newcomer."""
         return self._bytes + self._protected_bytes + self._newest_bytes
 
-    def add(self, batch: Batch, now: float) -> None:
+    @property
+    def waiting(self) -> int:
+        """Events that wait, without what is replayed to a newcomer."""
+        return sum(len(batch.events) for _, batch in self._batches) + len(self._thinned)
+
+    def add(self, batch: Batch, now: float) -> int:
         """Queue a batch.
+
+        Returns:
+            How many events were dropped for that.
 
         Raises:
             OutboxOverflow: the reader must be closed.
         """
+        before = self.dropped
         if self._replays:
             self._supersede(batch)
         if not self._thinned:
             self._batches.append((now, batch))
             self._bytes += len(batch)
             if self._bytes <= self._limit and now - self._batches[0][0] <= self._thin_seconds:
-                return
+                return 0
             self._fold()
         else:
             self._thin(batch)
         self._check()
+        return self.dropped - before
 
     def replay(self, entries: Iterable[Replay]) -> None:
         """Queue what a newcomer is told; what is said in the meantime about the same uid takes its place.

@@ -180,12 +180,17 @@ class Router:
             destinations = event.detail.destinations
             if primary is None or destinations is None or not destinations.explicit:
                 continue
-            # What groups it was said to is not known any more: only who may hear all of them may have it.
-            heirs = [holder for holder in primary.holders if groups <= holder.granted.groups_out]
+            # Somebody else may have taken the uid: what was for one who has proved his name is nobody else's. And what
+            # groups it was said to is not known any more: only who may hear all of them may have it.
+            heirs = [
+                holder
+                for holder in primary.holders
+                if holder.principal.name == subscription.principal.name and groups <= holder.granted.groups_out
+            ]
             for heir in heirs:
                 self.audiences.direct(event, None, heir)
             if not heirs and event.type == CHAT:
-                self.chats.keep(primary.uid, primary.principal, event, groups, now)
+                self.chats.keep(primary.uid, subscription.principal.name, event, groups, now)
 
     def hide(self, subscription: Subscription) -> None:
         """Announce that somebody who went incognito is gone."""
@@ -235,6 +240,8 @@ class Router:
                 return  # PyTAK's greeting is one
             self._delete(event, source, now)
         elif is_emergency:
+            if source.node and self.retained.was_deleted(event, groups):
+                return  # it was canceled on another node before it came here
             was_raised = event.uid in self.emergencies
             self.emergencies.heard(event, source, groups, now)
             if event.uid not in self.emergencies:
@@ -259,7 +266,7 @@ class Router:
         else:
             if nodes is not None:
                 nodes.said(event, source)
-            if is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid, groups):
+            if groups and is_retained(type_, detail.archive) and not self.contacts.is_present(event.uid, groups):
                 self.retained.keep(event, groups, now)
             self.audiences.broadcast(event, groups, source)
         if self.witness is not None:

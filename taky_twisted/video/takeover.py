@@ -54,7 +54,14 @@ def _read_all(upload_path: Path, marker: Path | None) -> list[Feed]:
     if is_marked(marker, upload_path):
         return []
     feeds: list[Feed] = []
-    for path in sorted((upload_path / FOLDER).glob("*.xml"))[:MAX_FILES]:
+    paths = sorted((upload_path / FOLDER).glob("*.xml"))
+    if len(paths) > MAX_FILES:
+        log.warn(
+            "{path} has more than {most} video feeds of taky; the others were not taken over",
+            path=str(upload_path / FOLDER),
+            most=MAX_FILES,
+        )
+    for path in paths[:MAX_FILES]:
         try:
             feeds += _read(upload_path, path)
         except (BadVideo, OSError, RuntimeError) as error:  # the last: links in a circle

@@ -54,16 +54,27 @@ class Videos:
     def restore(self, records: Iterable[VideoConnection]) -> None:
         """Take over what the store held."""
         for record in records:
-            try:
-                connection = read_connection(json.loads(record.document))
-            except (ValueError, BadVideo) as error:
-                log.warn(
-                    "video connection {uid} in the store cannot be read and is left out: {error}",
-                    uid=record.uid,
-                    error=str(error),
-                )
-            else:
-                self._hold(_Held(replace(connection, uid=record.uid), record))
+            self._restore(record)
+
+    def take_in(self, uid: str, record: VideoConnection | None) -> None:
+        """Have a connection be what another node says; None: it was removed. The store has it already."""
+        held = self._held.get(uid)
+        if held is not None:
+            self._drop(held)
+        if record is not None:
+            self._restore(record)
+
+    def _restore(self, record: VideoConnection) -> None:
+        try:
+            connection = read_connection(json.loads(record.document))
+        except (ValueError, BadVideo) as error:
+            log.warn(
+                "video connection {uid} in the store cannot be read and is left out: {error}",
+                uid=record.uid,
+                error=str(error),
+            )
+        else:
+            self._hold(_Held(replace(connection, uid=record.uid), record))
 
     # What a caller sees
 

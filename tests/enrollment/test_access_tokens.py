@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from taky_twisted.enrollment import access_tokens, files
 from taky_twisted.enrollment.access_tokens import AUDIENCE, TOKEN_SECONDS, AccessTokens, _encoded
 from taky_twisted.enrollment.errors import EnrollmentError
 from taky_twisted.identity.accounts import Accounts
@@ -42,6 +43,24 @@ class AccessTokensTests(SynchronousTestCase):
         self.clock.advance(1)
         self.path = Path(self.mktemp()).absolute()
         self.tokens = self.again()
+
+    def test_key_of_another_node(self) -> None:
+        """The key can be made before the first token, and replaced by that of another node."""
+        content = self.clock.wait(self.tokens.ensure_key())
+        self.assertEqual(self.path.read_bytes(), content)
+        self.assertEqual(self.clock.wait(self.tokens.ensure_key()), content)
+        token = self.make()
+        other = AccessTokens(self.clock, self.path.with_name("other"), self.accounts)
+        self.addCleanup(other.stop)
+        self.path.write_bytes(self.clock.wait(other.ensure_key()))
+        self.assertEqual(self.check(token).name, "fox")
+        self.tokens.forget_key()
+        with self.assertRaises(BadCredentials):
+            self.check(token)
+        self.assertEqual(self.check(self.make(), other).name, "fox")
+        self.path.unlink()
+        with self.assertRaises(EnrollmentError):
+            self.clock.wait(self.tokens.ensure_key())
 
     def again(self) -> AccessTokens:
         """Make the same anew, as a restart does."""
@@ -176,6 +195,19 @@ class AccessTokensTests(SynchronousTestCase):
         token = self.make()
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
         self.assertEqual(self.check(token, self.again()).name, "fox")
+
+    def test_made_at_once(self) -> None:
+        """When two processes of one server make the key at once both use the same one."""
+        write = files.write_new
+
+        def slow(path: Path, content: bytes) -> None:
+            self.patch(access_tokens, "write_new", write)
+            other = self.again()
+            other._make()
+            write(path, content)
+
+        self.patch(access_tokens, "write_new", slow)
+        self.check(self.make(), self.again())
 
     def test_no_key(self) -> None:
         """Without its key no token counts, and none is made for the sake of checking one."""

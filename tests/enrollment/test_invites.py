@@ -17,6 +17,7 @@ from taky_twisted.enrollment.invites import (
     make_token,
     spaced,
 )
+from taky_twisted.enrollment.records import SpentUse
 from taky_twisted.records import Kept
 from taky_twisted.stores.memory import MemoryStore
 from tests.threaded_clock import ThreadedClock
@@ -60,6 +61,26 @@ class InvitesTests(SynchronousTestCase):
         self.assertEqual(spaced("abcdefghijk"), "abcde-fghij-k")
         for typed in (spaced(token), token.upper(), token.replace("0", "O").replace("1", "I"), f" {token} "):
             self.assertEqual(self.found("alpha", typed).hash, hash_of(token))
+
+    def test_other_node(self) -> None:
+        """What another node says of invites and their uses counts here, and nothing of it is written again."""
+        token = self.invites.invite("alpha", uses=2)
+        (invite,) = self.invites
+        self.invites.take_in(invite.key, replace(invite, uses=1))
+        use = SpentUse(invite.hash, KEY, "alpha", "ANDROID-1", "1f", self.clock.seconds() + GRACE_SECONDS)
+        self.invites.take_in_use(use.key, use)
+        invited = self.found("alpha", token)
+        self.assertTrue(self.invites.was_spent_by(invited, "ANDROID-1"))
+        self.assertEqual(self.invites.serial_of(invited, KEY), 31)
+        self.invites.take_in(invite.key, None)
+        self.assertFalse(self.invites.is_open(invited))
+        self.assertFalse(self.found("alpha", token).open)
+        for _ in range(2):
+            self.invites.take_in_use(use.key, None)
+            self.invites.take_in(invite.key, None)
+        self.assertIsNone(self.invites.find("alpha", token))
+        kept: Kept = self.successResultOf(self.store.open())
+        self.assertEqual((kept.invites, kept.spent_uses), ([invite], []))
 
     def test_hash_only(self) -> None:
         """The store has no token, only its SHA-256."""

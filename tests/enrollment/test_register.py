@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from taky_twisted.enrollment.authority import Authority
 from taky_twisted.enrollment.errors import Banned, EnrollmentError
 from taky_twisted.enrollment.register import CRL_NAME, SERVER, CertificateRegister, Details, record_of
-from taky_twisted.identity.cert_db import beside
+from taky_twisted.identity.cert_db import Record, beside
 from taky_twisted.identity.certificates import certificate_of
 from taky_twisted.identity.revocation import Register
 from tests import pki
@@ -138,6 +138,17 @@ class CertificateRegisterTests(SynchronousTestCase):
         self.assertEqual((ban.until or NOW) - ban.since, timedelta(hours=1))
         self.register.revoke_name("ALPHA")
         self.assertTrue(self.refused(new))
+
+    def test_join(self) -> None:
+        """What is in another register of the site can be entered here, and all that there is is told."""
+        self.register.revoke_name("ALPHA")
+        (ban,) = self.register.bans()
+        other = CertificateRegister(self.register.path.with_name("other.txt"))
+        record = Record(7, "BRAVO", issuer="CN=x", kind="client")
+        found, records = other.join([record], [ban])
+        self.assertEqual((records, list(found.records()), list(found.bans.values())), ([record], [record], [ban]))
+        self.assertEqual(other.read().bans, found.bans)
+        self.assertTrue(other.is_banned("alpha"))
 
     def test_revoke_serial(self) -> None:
         """One certificate is revoked, and its name goes on."""

@@ -81,6 +81,12 @@ class BodiesTests(SynchronousTestCase):
         for boundary in ("", "x" * (MAX_BOUNDARY + 1), "a\nb"):
             self.assertRaises(BadUpload, FormBody, self.incoming(), 10, boundary)
 
+    def test_empty_piece(self) -> None:
+        """A piece of nothing is not the end."""
+        whole = part("assetfile", b"content", "a.zip") + END
+        body = self.form(b"", whole[:20], b"", whole[20:], b"")
+        self.assertEqual((body.incoming.size, body.file_name), (7, "a.zip"))
+
     def test_limit(self) -> None:
         """The limit is the file's, not the form's."""
         self.assertEqual(self.form(part("assetfile", b"x" * 1000), END).incoming.size, 1000)

@@ -3,12 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from hashlib import sha256
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.enterprise_sync.errors import NoRoom, NoSuchFile, NotYours
 from taky_twisted.enterprise_sync.files import Caller, Words
-from taky_twisted.enterprise_sync.records import StoredFile
+from taky_twisted.enterprise_sync.records import HIGH, StoredFile
 from tests.enterprise_sync.stored_files import ALICE, BOB, NOBODY, StoredFiles
 from tests.fakes import principal
 from tests.threaded_clock import EPOCH
@@ -33,6 +33,75 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual((record.submitter, record.submitted, record.tool), ("alice", EPOCH, "public"))
         self.assertEqual(self.files.find(BOB, hash=HASH), record)
         self.assertEqual(self.files.all(BOB), [record])
+
+    def test_other_node(self) -> None:
+        """What another node says of files counts here; a content goes when no file on any node refers to it."""
+        record = self.stored.add()
+        elsewhere = replace(record, number=7, name="b.zip", submitted=EPOCH + 1)
+        self.files.take_in("7", elsewhere)
+        self.assertEqual(self.files.find(BOB, hash=HASH), elsewhere)
+        self.files.take_in("7", replace(elsewhere, name="c.zip"))
+        self.assertEqual([file.name for file in self.files.all(BOB)], ["a.zip", "c.zip"])
+        self.files.take_in("1", None)
+        self.assertEqual([file.number for file in self.files.all(BOB)], [7])
+        self.assertEqual(self.stored.contents(), {HASH})
+        self.files.take_in("7", None)
+        self.files.take_in("7", None)
+        self.files.take_in("x", None)
+        self.assertEqual((self.files.all(BOB), self.stored.contents()), ([], set()))
+        self.assertEqual(self.kept(), [record])
+
+    def test_deleted_while_uploaded(self) -> None:
+        """What another node deletes while the same is uploaded here is there afterwards."""
+        record = self.stored.add()
+        with self.files.claimed(HASH):
+            self.files.take_in("1", None)
+            self.files.insert(Words(name="b"), HASH, 4, ALICE, EPOCH)
+        self.assertEqual(self.stored.contents(), {HASH})
+        self.assertEqual(self.files.find(BOB, hash=HASH).name, "b")
+        self.assertEqual(record.number, 1)
+
+    def test_fetched(self) -> None:
+        """The content of what was stored elsewhere is fetched: of all that is known, and of all that comes."""
+        fetched: list[str] = []
+
+        def fetch(digest: str, size: int) -> Deferred[None]:
+            fetched.append(digest)
+            return fail(NoSuchFile("nobody has it"))
+
+        self.stored.blobs.fetch = fetch
+        record = self.stored.add()
+        self.files.take_in("2", replace(record, number=2, hash="2" * 64))
+        self.assertEqual(fetched, [])
+        self.files.expect_contents()
+        self.files.take_in("3", replace(record, number=3, hash="3" * 64))
+        while len(fetched) < 2:
+            self.stored.clock.run_one()
+        self.assertEqual(fetched, ["2" * 64, "3" * 64])
+
+    def test_numbers(self) -> None:
+        """Numbers come from all nodes together, if there are several; random ones do not change how one counts on."""
+        given = iter([5, 5, 9, HIGH + 3])
+        self.files.numbers = lambda: next(given)
+        records = [self.stored.add(name=str(number)) for number in range(3)]
+        self.assertEqual([record.number for record in records], [5, 9, HIGH + 3])
+        self.assertEqual(self.files.highest, 9)
+        self.files.numbers = None
+        self.assertEqual(self.stored.add().number, 10)
+
+    def test_same_number(self) -> None:
+        """A file whose number another node had given away first keeps everything but the number."""
+        record = self.stored.add()
+        theirs = replace(record, hash="1" * 64, submitter="bob")
+        self.files.lost(record, theirs)
+        self.files.take_in("1", theirs)
+        self.assertEqual(self.files.find(BOB, hash=HASH), replace(record, number=2))
+        self.assertEqual(self.stored.contents(), {HASH})
+        self.files.lost(replace(record, number=2), None)
+        self.files.take_in("2", None)
+        self.assertEqual(self.files.find(BOB, hash=HASH).number, 3)
+        self.files.lost(replace(record, number=3), replace(record, number=3, name="renamed"))
+        self.assertEqual(self.files.highest, 3)
 
     def test_repeated(self) -> None:
         """An upload that is repeated changes its record; what it does not say stays, and so does who could get it."""

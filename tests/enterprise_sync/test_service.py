@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Event
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
@@ -52,6 +52,26 @@ class ServiceTests(SynchronousTestCase):
         file = self.sync.files.find(Caller(), hash=sha256(b"data").hexdigest())
         self.assertEqual(file.name, "a")
         self.assertEqual(list((self.path / "blobs" / "incoming").iterdir()), [])
+        self.stop()
+
+    def test_node(self) -> None:
+        """One of several nodes gets what it lacks from the others when it starts."""
+        self.start()
+        self.upload(b"data", Words(name="a"))
+        self.stop()
+        (self.path / "blobs" / sha256(b"data").hexdigest()[:2] / sha256(b"data").hexdigest()).unlink()
+        self.sync = EnterpriseSync(self.clock, self.store, self.path, Limits(), "node")
+        fetched: list[int] = []
+
+        def fetch(digest: str, size: int) -> Deferred[None]:
+            fetched.append(size)
+            return succeed(None)
+
+        self.sync.blobs.fetch = fetch
+        self.start()
+        while not fetched:
+            self.clock.run_one()
+        self.assertEqual(fetched, [4])
         self.stop()
 
     def test_expire(self) -> None:

@@ -26,6 +26,8 @@ class TextsTests(SynchronousTestCase):
             ("x" * 300 + ".zip", "x" * (MAX_NAME - 4) + ".zip"),
             ("x" * 300, "x" * MAX_NAME),
             ("x." + "y" * 300, "x." + "y" * (MAX_NAME - 2)),
+            ("x" * (MAX_NAME - 1) + " y" * 20, "x" * (MAX_NAME - 1)),
+            ("." * MAX_NAME + "x" * 20, ""),
         ):
             self.assertEqual(clean_name(name), expected)
 

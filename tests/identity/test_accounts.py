@@ -42,6 +42,23 @@ class AccountsTestCase(SynchronousTestCase):
         raise AssertionError("it was not refused")
 
 
+class TakeInTests(AccountsTestCase):
+    """What another node says of accounts."""
+
+    def test_take_in(self) -> None:
+        """It counts here, those who watch are told of what has changed, and it is not written again."""
+        told: list[tuple[Account | None, Account | None]] = []
+        self.accounts.watch(lambda before, after: told.append((before, after)))
+        account = Account("fox", "Fox", HASHED, EVERYBODY, EVERYBODY, False, True, 0.0)
+        disabled = replace(account, enabled=False)
+        for said in (account, account, disabled, None, None):
+            self.accounts.take_in("fox", said)
+        self.assertEqual(told, [(None, account), (account, disabled), (disabled, None)])
+        self.assertEqual(self.successResultOf(self.store.open()).accounts, [])
+        self.accounts.take_in("fox", account)
+        self.assertEqual(self.check("FOX", "secret12").name, "Fox")
+
+
 class CheckTests(AccountsTestCase):
     """Who comes with a password."""
 

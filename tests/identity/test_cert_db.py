@@ -83,6 +83,26 @@ class CertDbTests(SynchronousTestCase):
         self.assertEqual(found.bans, db.bans)
         self.assertEqual(found.problems, [])
 
+    def test_long_ago(self) -> None:
+        """However odd a year somebody wrote, a ban is not lost when the files are written again."""
+        for year in ("0026", "9999"):
+            line = f'{{"ban": "fox", "since": "{year}-03-01T10:00:00Z"}}\n'
+            beside(self.path).write_text(line, "utf-8")
+            self.path.write_text("", "utf-8")
+            found = CertDb.read(self.path)
+            self.assertEqual((list(found.bans), found.text_beside()), (["fox"], line))
+
+    def test_halves_of_characters(self) -> None:
+        """What cannot be written as text is not understood, so that the file can be written again with it."""
+        for line in (
+            '{"ban": "\\ud800", "since": "2026-03-01T10:00:00Z"}',
+            '{"serial": "1", "name": "\\udfff", "issuer": ""}',
+        ):
+            beside(self.path).write_text(f"{line}\n", "utf-8")
+            found = CertDb.read(self.path)
+            self.assertEqual((found.foreign, len(found.problems)), ([line], 1))
+            self.assertEqual(self.written(found).foreign, [line])
+
     def test_taky_reads_it(self) -> None:
         """What is entered taky finds: it has five fields a line, dates and serials as it writes them."""
         db = CertDb()
@@ -169,6 +189,44 @@ class CertDbTests(SynchronousTestCase):
         self.assertEqual(found.taky_text(), text)
         found.heal()
         self.assertEqual(found.taky_text(), text)
+
+    def test_join(self) -> None:
+        """What somebody else has entered is made one with what is here: who is revoked on either side is revoked."""
+        late, early = NOON + timedelta(hours=2), NOON + timedelta(hours=1)
+        db = CertDb()
+        db.add(record(1))
+        db.add(record(2, revoked=late))
+        db.lines.append(f"V\t{DATES}\t03\tCHARLIE")
+        theirs = [
+            record(1, "renamed", revoked=late),
+            record(2, revoked=early),
+            record(3, "CHARLIE", issuer=None, revoked=late),
+            record(4, "DELTA", issuer=None),
+            record(5, "ECHO", revoked=early),
+        ]
+        joined = db.join([*theirs, record(2)], [])
+        self.assertEqual(joined, [*theirs, record(2, revoked=early)])
+        found = {each.serial: each for each in self.written(db).records()}
+        self.assertEqual(found[1], theirs[0])
+        self.assertEqual([found[serial].revoked for serial in (1, 2, 3, 4, 5)], [late, early, late, None, early])
+        self.assertEqual(len(db.lines), 5)
+
+    def test_join_bans(self) -> None:
+        """Of two bans of a name the last word counts, whichever was first here."""
+        hours = [NOON + timedelta(hours=hour) for hour in range(4)]
+        words = [
+            Ban("Fox", hours[0]),
+            Ban("Fox", hours[0], hours[1]),
+            Ban("FOX", hours[2]),
+            Ban("Fox", hours[2], hours[3]),
+        ]
+        for at, later in enumerate(words):
+            for earlier in words[: at + 1]:
+                for order in ((earlier, later), (later, earlier)):
+                    db = CertDb()
+                    for ban in order:
+                        db.join([], [ban])
+                    self.assertEqual(db.bans, {"fox": later})
 
     def test_same_serial(self) -> None:
         """Two authorities may give the same serial: of those, one is revoked and the other is not."""

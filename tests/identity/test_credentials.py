@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,19 @@ class CredentialsTests(FilesTestCase):
         self.assert_error(
             "not a certificate that we can read (", load_certificates, self.source("c", self.pki.server.pem[:200])
         )
+        name = self.damaged(b"localhost", b"local\xffost")
+        self.assert_error("not a certificate that we can read (", load_certificates, self.source("c", name))
+        # Another curve than P-256, which nobody knows: it belongs to no key of ours.
+        curve = self.damaged(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030177"))
+        source = self.source("c", curve + self.pki.server.key_pem())
+        self.assert_error("does not belong to the key", load_credentials, source, source, None)
+
+    def damaged(self, old: bytes, new: bytes) -> bytes:
+        """Spell the server's certificate with something else inside."""
+        der = self.pki.server.certificate.public_bytes(Encoding.DER)
+        self.assertIn(old, der)
+        lines = base64.encodebytes(der.replace(old, new))
+        return b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n"
 
 
 class PKCS12Tests(FilesTestCase):
@@ -271,6 +285,8 @@ class RevokedTests(FilesTestCase):
         )
         damaged = b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
         self.assert_error("not a certificate revocation list", load_revoked, self.source("c", damaged, "crl"), [])
+        inside = self.pki.ca.revocation_list().public_bytes(Encoding.DER).replace(b"Test CA", b"Test\xffCA")
+        self.assert_error("not a certificate revocation list", load_revoked, self.source("c", inside, "crl"), [])
         self.assert_error("no revocation list in any of its .pem, .crl files", load_revoked, self.folder(), [])
 
 

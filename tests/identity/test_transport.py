@@ -56,11 +56,6 @@ class AdmissionTests(SynchronousTestCase):
         application = PeerFactory()
         self.assertIsNotNone(AdmissionFactory(application, application).buildProtocol(ADDRESS))
 
-    def test_refused_in_a_wrapper(self) -> None:
-        """An application that refuses under one of Twisted's wrappers refuses, instead of breaking it."""
-        factory = AdmissionFactory(WrappingFactory(Refusing()), Refusing())
-        self.assertIsNone(factory.buildProtocol(ADDRESS))
-
     def test_life(self) -> None:
         """The application's factory is started and stopped with the port, and is named in the log."""
         calls = []

@@ -47,6 +47,22 @@ class GroupChoicesTests(SynchronousTestCase):
         """Tell the keys of what would survive a restart."""
         return sorted(record.key for record in self.successResultOf(self.store.open()).active_groups)
 
+    def test_other_node(self) -> None:
+        """A choice that was made on another node counts here, and whose connections it concerns is told."""
+        stream, _ = self.connect("A"), self.connect("B", "bob")
+        record = ActiveGroups("alice", "A", BLUE, BLUE, NOW)
+        self.assertEqual(self.choices.take_in(record.key, record), [stream])
+        self.assertEqual(self.active("A"), RED)
+        self.assertEqual(self.kept(), [])
+        self.assertEqual(self.choices.take_in("nobody\nA", None), [])
+        self.assertEqual(self.choices.take_in("no key", None), [])
+        self.assertEqual(self.choices.take_in(record.key, None), [stream])
+        self.assertEqual((self.active("A"), len(self.choices)), (BOTH, 0))
+        strange = ActiveGroups("al\nice", "A\nB", BLUE, BLUE, NOW)
+        self.assertEqual(self.choices.take_in(strange.key, strange), [])
+        self.assertEqual(self.choices.take_in(strange.key, None), [])
+        self.assertEqual(len(self.choices), 0)
+
     def test_everything_is_on(self) -> None:
         """Who has never chosen has all its groups; so has who has proved nothing."""
         self.assertEqual(self.active(), BOTH)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.config.limits import Limits
 from taky_twisted.cot.xmlcodec import decode
-from taky_twisted.routing.tally import BOUNDS, KINDS, MAX_TYPES, SAMPLE_TURNS, TYPE_CHARS, Latency, Tally, kind_of
+from taky_twisted.routing.audience import SAMPLE_TURNS
+from taky_twisted.routing.tally import BOUNDS, KINDS, MAX_TYPES, TYPE_CHARS, Latency, Tally, kind_of
 from taky_twisted.streaming.datagrams import CoTDatagrams
 from tests.fakes import Site
 from tests.samples import chat, control, marker, sa, to
@@ -56,17 +56,6 @@ class LatencyTests(SynchronousTestCase):
         self.assertEqual((latency.counts[0], latency.counts[1], latency.counts[-2:]), (2, 1, [1, 1]))
         self.assertEqual(sum(latency.counts), 5)
         self.assertAlmostEqual(latency.total, BOUNDS[0] * 2.01 + BOUNDS[-1] + 3600)
-
-    def test_sampled(self) -> None:
-        """One turn in a few is measured, if it is known when what was said came in."""
-        tally, clock = Tally(), Clock()
-        clock.rightNow = 100.0
-        for _ in range(SAMPLE_TURNS * 3):
-            tally.turn_ended(99.0, clock)
-        self.assertEqual((sum(tally.latency.counts), tally.latency.total), (3, 3.0))
-        for _ in range(SAMPLE_TURNS):
-            tally.turn_ended(0.0, clock)
-        self.assertEqual(sum(tally.latency.counts), 3)
 
 
 class CountingTests(SynchronousTestCase):
@@ -150,9 +139,23 @@ class CountingTests(SynchronousTestCase):
     def test_latency(self) -> None:
         """It is the time from the arrival of the first bytes in a turn to the end of handing everything over."""
         a, _ = self.site.join("A"), self.site.join("B")
+        latency = self.tally.latency
+        before = sum(latency.counts)
         for number in range(SAMPLE_TURNS * 2):
             a.protocol.dataReceived(marker(f"M{number}"))
             self.site.clock.advance(0.02)
-        latency = self.tally.latency
-        self.assertEqual(sum(latency.counts), 2)
+        self.assertEqual(sum(latency.counts) - before, 2)
         self.assertAlmostEqual(latency.total, 0.04)
+
+    def test_unknown_beginning(self) -> None:
+        """What the server says by itself, and what came in by UDP, is not measured: nobody knows when it began."""
+        self.site.join("A")
+        before = sum(self.tally.latency.counts)
+        port = CoTDatagrams(self.site.clock, self.site.router, "udp", self.site.connections.notices)
+        for number in range(SAMPLE_TURNS * 2):
+            port.datagramReceived(marker(f"U{number}"), ("192.0.2.1", 1))
+            self.site.turn()
+        for number in range(SAMPLE_TURNS * 2):
+            self.site.router.announce(decode(marker(f"S{number}")), frozenset({"__ANON__"}))
+            self.site.turn()
+        self.assertEqual(sum(self.tally.latency.counts), before)

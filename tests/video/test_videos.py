@@ -99,6 +99,24 @@ class SeeingTests(VideosCase):
         self.assertEqual(list(self.videos.documents(BOB.groups_out)), [connection().document])
         self.assertEqual(list(self.videos.documents(CAROL.groups_out)), [])
 
+    def test_other_node(self) -> None:
+        """What another node says of connections counts here, and is not written again."""
+        self.put(connection("c", feed("f")))
+        (record,) = self.kept()
+        changed = replace(record, alias="x", document=connection("c", feed("g")).document)
+        self.videos.take_in("c", changed)
+        self.assertEqual(self.uids(BOB), [["c"]])
+        self.assertEqual([each.uid for each in self.videos.find("c", BOB.groups_out).feeds], ["g"])
+        self.assertEqual(self.kept(), [record])
+        self.videos.take_in("c", replace(record, document="{"))
+        self.assertEqual(len(self.videos), 0)
+        self.assertIn("cannot be read", self.log()[0])
+        self.videos.take_in("c", record)
+        self.videos.take_in("c", None)
+        self.videos.take_in("c", None)
+        self.assertEqual(len(self.videos), 0)
+        self.put(connection("d", feed("f")))
+
     def test_groups_that_are_named(self) -> None:
         """Its maker may choose some of the groups, but only those that it may speak to."""
         self.put(connection(), groups=frozenset({"blue"}))

@@ -39,8 +39,16 @@ class DataFolder:
     means nothing. Open it after twistd has gone to the background, or the lock names a process that is gone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shared: Path | None = None) -> None:
+        """Touch nothing yet.
+
+        Args:
+            path: the folder.
+            shared: where what several processes share is, if they are one server; the same by default.
+        """
         self.path = path.absolute()
+        self.shared = shared.absolute() if shared is not None else self.path
+        """Where what is no process's own is: the server's id, the key for access tokens, profiles, uploaded files."""
         self._lock: int | None = None
 
     def check(self) -> None:
@@ -103,7 +111,7 @@ class DataFolder:
         Raises:
             DataFolderError: The file is damaged, or cannot be read or written.
         """
-        path = self.path / ID_NAME
+        path = self.shared / ID_NAME
         try:
             text = path.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
@@ -169,15 +177,21 @@ class DataFolder:
 
     def _make_id(self, path: Path) -> str:
         server_id = uuid.uuid4().hex
-        aside = path.with_name(ID_NAME + ".new")
+        aside = path.with_name(f"{ID_NAME}.{server_id}")
         try:
-            aside.unlink(missing_ok=True)
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(descriptor, "w", encoding="ascii") as file:
                 file.write(server_id + "\n")
                 file.flush()
                 os.fsync(descriptor)
-            aside.replace(path)
+            try:
+                os.link(aside, path)
+                aside.unlink()
+            except FileExistsError:
+                aside.unlink()
+                return self.server_id()  # another worker was faster
+            except OSError:
+                aside.replace(path)  # a file system without links
         except OSError as error:
             raise self._unusable(error) from error
         return server_id

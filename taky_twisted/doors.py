@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from twisted.application.service import Service
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
 from taky_twisted.logs import Logger
+from taky_twisted.streaming.transport import accept_few
 
 
 class DoorError(Exception):
@@ -36,21 +39,27 @@ class Doors(Service):
     """Listen on every door, or on none.
 
     Ports are taken in the privileged phase, before ``twistd --uid`` gives up its rights; no connection is accepted
-    before the reactor runs, and by then everything else has started.
+    before the reactor runs, and by then everything else has started, or the doors are held.
     """
 
     log = Logger()
 
-    def __init__(self, doors: list[Door], datagrams: list[Callable[[], IListeningPort]]) -> None:
+    def __init__(
+        self, doors: list[Door], datagrams: list[Callable[[], IListeningPort]], others_listen: bool = False
+    ) -> None:
         """Describe the doors.
 
         Args:
             doors: for streams.
             datagrams: each opens a UDP port.
+            others_listen: whether other processes listen on the same ports: then nobody is to wait for this one while
+                it starts, so it listens when everything else has started.
         """
+        self._others_listen = others_listen
         self._doors, self._datagrams = doors, datagrams
         self.ports: list[IListeningPort] = []
         """What listens, doors first, in their order."""
+        self._held = False
 
     def privilegedStartService(self) -> None:
         """Listen.
@@ -59,6 +68,10 @@ class Doors(Service):
             DoorError: one of the doors cannot be opened; the others were closed again.
         """
         super().privilegedStartService()
+        if not self._others_listen:
+            self._listen_on_all()
+
+    def _listen_on_all(self) -> None:
         try:
             for door in self._doors:
                 self._listen(door)
@@ -89,10 +102,28 @@ class Doors(Service):
             )
         return described
 
+    def shut(self) -> list[str]:
+        """Name the doors that take nobody in although they should."""
+        names = [f"{door.what} door {door.name}" for door in self._doors]
+        if self._held or not self.ports:
+            return names
+        names += ["the UDP door"] * len(self._datagrams)
+        return [name for name, port in zip(names, self.ports, strict=False) if not getattr(port, "connected", True)]
+
+    def hold(self) -> None:
+        """Take nobody in before `startService`; who connects waits for that."""
+        self._held = True
+        for port in self.ports:
+            cast(FileDescriptor, port).stopReading()
+
     def startService(self) -> None:
         if not self.ports:
-            self.privilegedStartService()
+            self._listen_on_all()
         super().startService()
+        if self._held:
+            self._held = False
+            for port in self.ports:
+                cast(FileDescriptor, port).startReading()
 
     def stopService(self) -> Deferred[None]:
         """Accept nobody any more."""
@@ -114,6 +145,7 @@ class Doors(Service):
             failure.raiseException()
 
     def _opened(self, door: Door, port: IListeningPort) -> None:
+        accept_few(port)
         door.adjust(port)
         self.ports.append(port)
         host = port.getHost()

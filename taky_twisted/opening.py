@@ -16,6 +16,8 @@ from taky_twisted.admitting import asks, auth_of_requests, auth_of_streams
 from taky_twisted.config import Settings
 from taky_twisted.doors import Door
 from taky_twisted.endpoints import TLSDefaults, server_endpoint
+from taky_twisted.endpoints.shared import worker_doors
+from taky_twisted.endpoints.strings import split
 from taky_twisted.identity.accounts import Accounts
 from taky_twisted.identity.proofs import Auth
 from taky_twisted.routing.recorder import Recorder
@@ -41,8 +43,9 @@ def stream_doors(
     accounts: Accounts,
 ) -> Iterator[Door]:
     """Make the doors for CoT streams and monitors."""
-    wanted = [(name, False) for name in settings.cot_doors()] + [(name, True) for name in settings.monitor_doors()]
-    for name, monitor in wanted:
+    streams = worker_doors(settings.cot_doors(), settings.worker)
+    monitors = worker_doors(settings.monitor_doors(), settings.worker)
+    for name, monitor in [(name, False) for name in streams] + [(name, True) for name in monitors]:
         endpoint, shown = server_endpoint(reactor, name, defaults), shown_name(name)
         tls = getattr(endpoint, "tls", None)
         factory = CoTFactory(
@@ -68,7 +71,8 @@ def marti_doors(
     """Make the doors of the Marti API; without certificates on any door its callers need none."""
     # A revoked certificate is told so in words, and who has none may still ask for the version.
     defaults = replace(defaults, client_cert="optional", alpn=(b"http/1.1",), tells_refused=True)
-    endpoints = [(shown_name(name), server_endpoint(reactor, name, defaults)) for name in settings.marti_doors()]
+    names = worker_doors(settings.marti_doors(), settings.worker)
+    endpoints = [(shown_name(name), server_endpoint(reactor, name, defaults)) for name in names]
     asking = any(asks(endpoint) for endpoint in [each for _, each in endpoints] + [door.endpoint for door in others])
     anonymous = not asking if settings.anonymous_http is None else settings.anonymous_http
     for name, endpoint in endpoints:
@@ -139,6 +143,7 @@ def tls_defaults(settings: Settings) -> TLSDefaults:
     """Say what ``ssl:`` endpoints need not say themselves."""
     ssl = settings.ssl
     names = (*settings.cot_doors(), *settings.monitor_doors(), *settings.marti_doors(), *settings.enroll_doors())
+    names += settings.metrics_endpoints
     register = None
     if ssl.cert_db is not None and any(name.lower().startswith(("ssl:", "taktls:")) for name in names):
         from taky_twisted.identity.revocation import Register
@@ -151,6 +156,7 @@ def tls_defaults(settings: Settings) -> TLSDefaults:
         ca_certificates=_text(ssl.ca),
         register=register,
         client_cert=ssl.client_cert,
+        proxy_from=settings.proxy_from,
     )
 
 
@@ -160,7 +166,12 @@ def _text(path: Path | None) -> str | None:
 
 def shown_name(endpoint: str) -> str:
     """Name a door in the log by its kind and place; the rest may hold a password."""
-    return ":".join(endpoint.split(":")[:2])
+    words, keys = split(endpoint)
+    if len(words) > 2 and words[0].lower() == "haproxy":
+        return ":".join(words[:3])
+    if len(words) > 1 or "inner" not in keys:
+        return ":".join(endpoint.split(":")[:2])
+    return f"{words[0]}:{shown_name(keys['inner'])}"
 
 
 def _listening(name: str, auth: Auth, port: IListeningPort) -> None:

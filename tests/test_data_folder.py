@@ -208,8 +208,35 @@ class ServerIdTests(SynchronousTestCase):
 
     def test_crash_while_making(self) -> None:
         """What a crash in the middle of the first start left does no harm."""
-        (self.folder.path / "server-id.new").write_text("12")
+        (self.folder.path / "server-id.0123").write_text("12")
         self.assertEqual(len(self.folder.server_id()), 32)
+
+    def test_shared(self) -> None:
+        """Several processes of one server have one id, whoever makes it, also when both do at once."""
+        site = self.folder.path
+        worker = DataFolder(site / "worker-2", site)
+        self.assertEqual(worker.server_id(), self.folder.server_id())
+        (site / "server-id").unlink()
+        link = os.link
+
+        def slow(source: Path, target: Path) -> None:
+            self.patch(os, "link", link)
+            DataFolder(site / "worker-3", site).server_id()
+            link(source, target)
+
+        self.patch(os, "link", slow)
+        self.assertEqual(worker.server_id(), self.folder.server_id())
+        self.assertEqual({path.name for path in site.iterdir()}, {"server-id", "taky.lock"})
+
+    def test_without_links(self) -> None:
+        """A file system that has no links will do."""
+
+        def refuse(source: Path, target: Path) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.patch(os, "link", refuse)
+        self.assertEqual(self.folder.server_id(), self.folder.server_id())
+        self.assertEqual(mode(self.folder.path / "server-id"), 0o600)
 
     def test_damaged(self) -> None:
         """A damaged id is not used: the operator is told to delete it."""

@@ -27,7 +27,7 @@ class OpenPort:
 
     def __init__(self, address: IAddress = ADDRESS, slow: bool = False) -> None:
         self._address = address
-        self.open = True
+        self.open = self.reading = self.connected = True
         self.closed: Deferred[None] | None = Deferred() if slow else None
 
     def startListening(self) -> None:
@@ -39,6 +39,12 @@ class OpenPort:
 
     def getHost(self) -> IAddress:
         return self._address
+
+    def stopReading(self) -> None:
+        self.reading = False
+
+    def startReading(self) -> None:
+        self.reading = True
 
 
 @implementer(IStreamServerEndpoint)
@@ -98,6 +104,16 @@ class DoorsTests(SynchronousTestCase):
             ],
         )
 
+    def test_others_listen(self) -> None:
+        """Where others take people in on the same ports, nobody is made to wait for one that is still starting."""
+        port = OpenPort()
+        doors = Doors([door(port)], [], others_listen=True)
+        doors.privilegedStartService()
+        doors.hold()
+        self.assertEqual(doors.ports, [])
+        doors.startService()
+        self.assertEqual(doors.ports, [port])
+
     def test_describe(self) -> None:
         """Operators read what is open, where, and whether it speaks TLS."""
         unix = OpenPort(UNIXAddress("/run/taky.sock"))
@@ -111,6 +127,25 @@ class DoorsTests(SynchronousTestCase):
                 {"what": "CoT", "name": "unix:/run/taky.sock", "host": None, "port": None, "tls": False},
             ],
         )
+
+    def test_shut(self) -> None:
+        """It is known which doors take nobody in: all before they are opened, all while they are held, or single ones."""
+        ports = [OpenPort(), OpenPort()]
+        udp = OpenPort()
+        doors = Doors([door(ports[0]), door(ports[1], "tcp:8089")], [lambda: udp])
+        both = ["CoT door tcp:8087", "CoT door tcp:8089"]
+        self.assertEqual(doors.shut(), both)
+        doors.privilegedStartService()
+        self.assertEqual(doors.shut(), [])
+        doors.hold()
+        self.assertEqual(doors.shut(), both)
+        doors.startService()
+        self.assertEqual(doors.shut(), [])
+        for port in (ports[1], udp):
+            port.connected = False
+        self.assertEqual(doors.shut(), ["CoT door tcp:8089", "the UDP door"])
+        ports[1].connected = True
+        self.assertEqual(doors.shut(), ["the UDP door"])
 
     def test_once(self) -> None:
         """What was opened with privileges is not opened again without."""
@@ -126,6 +161,17 @@ class DoorsTests(SynchronousTestCase):
         doors = Doors([door(OpenPort())], [])
         doors.startService()
         self.assertEqual(len(doors.ports), 1)
+
+    def test_held(self) -> None:
+        """Doors can be held: their ports are ours, and nobody is taken in before everything else has started."""
+        port, datagrams = OpenPort(), OpenPort()
+        doors = Doors([door(port)], [lambda: datagrams])
+        doors.privilegedStartService()
+        self.assertEqual((port.reading, datagrams.reading), (True, True))
+        doors.hold()
+        self.assertEqual((port.reading, datagrams.reading), (False, False))
+        doors.startService()
+        self.assertEqual((port.reading, datagrams.reading), (True, True))
 
     def test_all_or_none(self) -> None:
         """If one door cannot be opened the others are closed again."""

@@ -56,3 +56,19 @@ class WarningTests(SynchronousTestCase):
             UNIXAddress("/run/taky.sock"),
         ):
             self.assertEqual(self.warnings(address), [])
+
+
+class NameTests(SynchronousTestCase):
+    def test_shown(self) -> None:
+        """A door is called by its kind and port in the log, wherever in its string those are; nothing else is shown."""
+        for endpoint, name in (
+            ("tcp:8087:interface=127.0.0.1", "tcp:8087"),
+            ("ssl:8089:keyPassword=secret", "ssl:8089"),
+            (r"ssl:8089:inner=haproxy\:tcp\:8089:keyPassword=secret", "ssl:8089"),
+            (r"ssl:inner=haproxy\:tcp\:8089\:interface=\\\:\\\:1:keyPassword=secret", "ssl:haproxy:tcp:8089"),
+            (r"ssl:keyPassword=secret:inner=tcp\:8089", "ssl:tcp:8089"),
+            ("haproxy:tcp:8087:127.0.0.1", "haproxy:tcp:8087"),
+            ("haproxy:tcp:port=8087", "haproxy:tcp"),
+            ("unix:/run/taky.sock:mode=600", "unix:/run/taky.sock"),
+        ):
+            self.assertEqual(opening.shown_name(endpoint), name)

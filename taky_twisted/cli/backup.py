@@ -102,7 +102,8 @@ def ask_passphrase(path: Path | None, *, twice: bool) -> str:
     try:
         if path is not None:
             with path.open(encoding="utf-8") as file:
-                text = file.readline(MAX_PASSPHRASE).rstrip("\r\n")
+                # Where one is chosen a longer line is refused below; of a backup that was made so its beginning counts.
+                text = file.readline(MAX_PASSPHRASE + (2 if twice else 0)).rstrip("\r\n")
         elif not sys.stdin.isatty():
             raise CommandError("there is no terminal to ask for the passphrase; name a file with --passphrase-file")
         else:
@@ -116,6 +117,8 @@ def ask_passphrase(path: Path | None, *, twice: bool) -> str:
         raise CommandError("no passphrase was given; nothing was written") from error
     if twice and len(text) < MIN_PASSPHRASE:
         raise CommandError(f"a passphrase has at least {MIN_PASSPHRASE} characters; nothing was written")
+    if twice and len(text) > MAX_PASSPHRASE:
+        raise CommandError(f"a passphrase has up to {MAX_PASSPHRASE} characters; nothing was written")
     return text
 
 
@@ -156,6 +159,8 @@ def _files(site: Site, folder: Path) -> Iterator[tuple[str, Path]]:
             if names.kind_of(names.ISSUED + path.name) is not None:
                 yield names.ISSUED + path.name, path
     data = settings.data_dir
+    if settings.store_redis is not None:
+        note(f"what is in {settings.store} is not in the backup: make one of Redis")
     for name, database in ((names.STORE, _store(site)), (names.HISTORY, data / "history.sqlite")):
         if database is not None and database.exists():
             yield name, _copied(database, folder / Path(name).name)

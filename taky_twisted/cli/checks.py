@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from taky_twisted.config import Settings
+from taky_twisted.endpoints.loopback import is_wide
 from taky_twisted.endpoints.strings import split
 from taky_twisted.identity.cert_db import CertDb
 from taky_twisted.identity.certificates import covers
@@ -60,6 +61,7 @@ class Checks:
         yield from self.store()
         yield from self.disk()
         yield from self.reachable()
+        yield from self.watched()
 
     @property
     def encrypted(self) -> bool:
@@ -183,6 +185,11 @@ class Checks:
         if self.settings.store == "memory:":
             yield Finding("note", "store = memory: a restart forgets what is on the map")
             return
+        if self.settings.store_redis is not None:
+            yield Finding(
+                "note", f"store = {self.settings.store}: whether it can be used is seen when the server starts"
+            )
+            return
         named = (self.settings.store or "").partition(":")[2]
         for path in (Path(named) if named else self.settings.data_dir / "taky.sqlite",):
             if path.exists():
@@ -215,6 +222,17 @@ class Checks:
         if _is_private(host):
             yield Finding("note", f"clients are told {host}, which only this network knows", "set public_ip")
         yield try_to_connect(host, ports[0])
+
+    def watched(self) -> Iterator[Finding]:
+        """Look who can read metrics."""
+        for door in self.settings.metrics_endpoints:
+            if is_wide(door):
+                yield Finding(
+                    "warning",
+                    f"others than this machine may reach the metrics door {door.partition(':')[0]}:"
+                    f"{port_of(door) or '...'}: they can read how many use the server, and how it is",
+                    "leave interface= out (then it is 127.0.0.1), or keep that port inside a trusted network",
+                )
 
 
 def port_of(door: str) -> int | None:

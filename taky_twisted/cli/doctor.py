@@ -9,9 +9,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from taky_twisted.cli.checks import Checks, Finding, moment, worst
@@ -88,24 +90,50 @@ def _doors(server: RunningServer) -> Iterator[Finding]:
 def _failures(server: RunningServer, follow: bool, as_json: bool, began: float) -> None:
     if not as_json:
         print("\nWho could not connect lately:", flush=True)
-    known, live = 0, False
+    known = 0
+    for worker in server.further:
+        with suppress(NotRunning):
+            known += sum(_shown(attempt, as_json) for attempt in _attempts(worker, began, False))
+        if follow:
+            Thread(target=_follow, args=(worker, as_json), daemon=True).start()
     try:
-        for answer in server.stream("doctor", {"follow": follow}, live=follow):
-            attempt = answer.get("attempt")
-            if attempt is not None and not live and attempt["reason"] == _SILENCE and attempt["last"] >= began:
-                continue  # that was us, looking whether the port takes connections
-            live = live or attempt is None
-            if attempt is not None:
-                known += 1
-                _print(as_json, {"attempt": attempt}, lines(attempt))
-            elif not known and not as_json:
+        for attempt in _attempts(RunningServer(server.path), began, follow):
+            known += _shown(attempt, as_json)
+            if attempt is None and not known and not as_json:
                 print(
                     "  nobody" + (", so far; whoever is refused is shown here (Control-C ends this)" * follow),
                     flush=True,
                 )
     except NotRunning:
-        if not as_json:
+        if not as_json and not server.further:
             print("  the server does not run; its log has more (takyctl logs)")
+
+
+def _attempts(server: RunningServer, began: float, follow: bool) -> Iterator[dict[str, Any] | None]:
+    """Go through what failed; None stands between what is known and what happens from now on."""
+    live = False
+    for answer in server.stream("doctor", {"follow": follow}, live=follow):
+        attempt = answer.get("attempt")
+        if attempt is not None and not live and attempt["reason"] == _SILENCE and attempt["last"] >= began:
+            continue  # that was us, looking whether the port takes connections
+        live = live or attempt is None
+        yield attempt
+
+
+def _follow(worker: RunningServer, as_json: bool) -> None:
+    """Show what happens at one more worker, until the program ends or the worker does."""
+    with suppress(CommandError):
+        live = False
+        for attempt in _attempts(worker, 0, True):
+            if live:
+                _shown(attempt, as_json)
+            live = live or attempt is None
+
+
+def _shown(attempt: dict[str, Any] | None, as_json: bool) -> bool:
+    if attempt is not None:
+        _print(as_json, {"attempt": attempt}, lines(attempt))
+    return attempt is not None
 
 
 def finding_lines(finding: Finding) -> list[str]:

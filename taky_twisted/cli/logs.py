@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from taky_twisted.cli.commands import CommandError, Verbs, add_verb
 from taky_twisted.cli.site import settings_of
-from taky_twisted.cli.units import UNIT_FOLDERS, unit_name
+from taky_twisted.cli.units import UNIT_FOLDERS, template_name, unit_name
 from taky_twisted.config import Settings
 
 FILES = ("twistd.log", "taky.log")
@@ -55,9 +55,10 @@ def show(
         system_file: where a log may be beside the site's folders.
     """
     more = ["-f"] if follow else []
-    unit = unit_name(settings)
-    if any((folder / unit).exists() for folder in units) and shutil.which("journalctl") is not None:
-        become("journalctl", ["journalctl", "-u", unit, "-n", count, *more])
+    unit, template = unit_name(settings), template_name(settings)
+    for name, shown in ((unit, unit), (template, template.replace("@", "@*"))):
+        if any((folder / name).exists() for folder in units) and shutil.which("journalctl") is not None:
+            become("journalctl", ["journalctl", "-u", shown, "-n", count, *more])
     folders = [settings.path.parent] if settings.path is not None else []
     places = [folder / name for folder in (*folders, settings.data_dir, Path()) for name in FILES]
     for path in (*places, system_file):

@@ -18,7 +18,6 @@ from taky_twisted.cli.site import Site, now
 from taky_twisted.cli.site_maker import CONF
 from taky_twisted.config.conf_file import ConfFile
 from taky_twisted.config.taky_conf import read_settings
-from taky_twisted.config.values import parse_redis
 from taky_twisted.enrollment.authority import Authority, alternative_name, alternative_names
 from taky_twisted.enrollment.register import SERVER
 from taky_twisted.identity.credentials import Source, load_credentials
@@ -91,15 +90,13 @@ def read_site(path: Path) -> tuple[Site, list[Finding]]:
         raise CommandError(f"{path}: not a configuration of taky: {first}") from error
     sections: dict[str, dict[str, str | None]] = {name: dict(parser.items(name)) for name in parser.sections()}
     findings = []
-    if parse_redis(sections.get("taky", {}).get("redis") or "false"):
+    site = Site(read_settings(ConfFile(sections, path, path.parent), path.parent))
+    if site.settings.store_redis is not None:
         findings.append(
             Finding(
-                "[taky] redis: this server keeps the picture in its own folder, without Redis."
-                " What is on the map now comes back as soon as its owners report again",
-                good=False,
+                f"[taky] redis: what is on the map stays in {site.settings.store}; what taky left there is taken in"
             )
         )
-    site = Site(read_settings(ConfFile(sections, path, path.parent), path.parent))
     if not sections.get("taky", {}).get("root_dir"):
         where = site.settings.data_dir.name
         findings.append(

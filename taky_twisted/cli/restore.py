@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import os
 import re
 import shlex
@@ -143,7 +144,8 @@ def changed(text: str, changes: Changes) -> str:
     """
     lines: list[str] = []
     left, section, skipping = dict(changes), "", False
-    for line in text.splitlines():
+    # Only what ends a line for whoever reads the file: splitlines() knows more.
+    for line in io.StringIO(text, newline=None).read().removesuffix("\n").split("\n"):
         if skipping and line[:1].isspace() and line.strip():
             continue  # it goes on with a value that was changed
         skipping = False

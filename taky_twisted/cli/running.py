@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from taky_twisted.cli.commands import CommandError
 from taky_twisted.config import Settings
+from taky_twisted.config.workers import worker_folders
 from taky_twisted.data_folder import ADMIN_SOCKET, SOCKET_PATH_BYTES, TAKY_SOCKET
 from taky_twisted.endpoints.strings import split
 from taky_twisted.identity.errors import EndpointError
@@ -32,8 +34,15 @@ class NotRunning(CommandError):
 class RunningServer:
     """A server that runs, or should."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Sequence[Path] = ()) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            path: of its socket.
+            others: sockets of its further workers, which are asked when the first is away.
+        """
         self.path = path
+        self._others = [other for other in others if len(os.fsencode(other)) <= SOCKET_PATH_BYTES]
 
     @classmethod
     def of(cls, settings: Settings, named: Path | None) -> RunningServer:
@@ -42,7 +51,13 @@ class RunningServer:
             return cls(named)
         for description in settings.admin_endpoints:
             return cls(_path_in(description, settings))
-        return cls(settings.data_dir.absolute() / ADMIN_SOCKET)
+        data_dir = settings.data_dir.absolute()
+        return cls(data_dir / ADMIN_SOCKET, [folder / ADMIN_SOCKET for folder in worker_folders(data_dir)])
+
+    @property
+    def further(self) -> list[RunningServer]:
+        """The further workers of a server that has several, each by itself."""
+        return [RunningServer(other) for other in self._others]
 
     @property
     def is_takys(self) -> bool:
@@ -89,7 +104,7 @@ class RunningServer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             server.settimeout(ANSWER_SECONDS)
             try:
-                server.connect(str(self.path))
+                self._connect(server)
                 server.sendall(request)
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise NotRunning(f"no server answers at {self.path}; does it run, and is this its site?") from error
@@ -102,6 +117,8 @@ class RunningServer:
             buffer = bytearray()
             while True:
                 at = buffer.find(end)
+                if (at if at >= 0 else len(buffer)) > MAX_ANSWER_BYTES:
+                    raise CommandError(f"the server at {self.path} answers more than {MAX_ANSWER_BYTES} bytes at once")
                 if at >= 0:
                     yield bytes(buffer[:at])
                     del buffer[: at + len(end)]
@@ -115,9 +132,17 @@ class RunningServer:
                     ) from error
                 except ConnectionError:
                     data = b""
-                if not data or len(buffer) > MAX_ANSWER_BYTES:
+                if not data:
                     raise CommandError(f"the server at {self.path} has ended the connection")
                 buffer += data
+
+    def _connect(self, server: socket.socket) -> None:
+        *first, last = (self.path, *self._others)
+        for path in first:
+            with suppress(FileNotFoundError, ConnectionRefusedError):
+                server.connect(str(path))
+                return
+        server.connect(str(last))
 
 
 def _path_in(description: str, settings: Settings) -> Path:

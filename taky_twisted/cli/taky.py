@@ -1,13 +1,16 @@
-"""``taky``: the server of ``twistd taky`` in the foreground, with the same options."""
+"""``taky``: the server of ``twistd taky`` in the foreground, with the same options; as several processes, if wanted."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.application.service import IServiceMaker, ServiceMaker
 from twisted.plugins.taky_plugin import taky as service_maker
 from twisted.scripts.twistd import ServerOptions, runApp  # type: ignore[attr-defined] # public, but not in its __all__
+
+from taky_twisted.logs import worker_observer
 
 
 class ForegroundOptions(ServerOptions):
@@ -43,7 +46,13 @@ def main(arguments: Sequence[str] | None = None, run: Callable[[ServerOptions], 
     options = ForegroundOptions()
     # No pid file: nothing here goes to the background, and one left in the working directory stops the next start.
     options.parseOptions(["--nodaemon", "--pidfile=", service_maker.tapname, *given])
+    server = options.subOptions
+    server.worker_command = [sys.executable, "-m", "taky_twisted.cli.taky", *given]
+    if server.settings.worker is not None:
+        options["logger"] = partial(worker_observer, server.settings.worker, options["logger"])
     run(options)
+    if server.exit_status:
+        raise SystemExit(server.exit_status)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The unit by which systemd runs a site: its name and its text."""
+"""The units by which systemd runs a site: their names and texts.
+
+One process is one service. Several are instances of one template, ``taky@1.service`` and so on, and a target that wants
+them, ``taky.target``; each takes its number as ``--worker``.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +36,40 @@ def unit_name(settings: Settings) -> str:
     return f"{site_name(settings)}.service"
 
 
-def unit_text(settings: Settings, user: str | None, program: Path) -> str:
+def template_name(settings: Settings) -> str:
+    """Name the template of a site's workers."""
+    return f"{site_name(settings)}@.service"
+
+
+def target_name(settings: Settings) -> str:
+    """Name what wants all workers of a site."""
+    return f"{site_name(settings)}.target"
+
+
+def target_text(settings: Settings, workers: int) -> str:
+    """Spell the target of a site that has so many workers."""
+    instances = [template_name(settings).replace("@", f"@{number}") for number in range(1, workers + 1)]
+    lines = [
+        "# Made by 'takyctl systemd'.",
+        "[Unit]",
+        f"Description=TAK server {settings.hostname} (taky_twisted), {workers} processes",
+        f"Wants={' '.join(instances)}",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def unit_text(settings: Settings, user: str | None, program: Path, workers: int = 1) -> str:
     """Spell a site's unit.
 
     Args:
         settings: of the site; its configuration is a file.
         user: as whom it runs; None is root.
         program: ``taky``, with its folder.
+        workers: how many processes there are; with more than one this is the template of each.
 
     Raises:
         CommandError: a path cannot stand in a unit.
@@ -51,10 +82,13 @@ def unit_text(settings: Settings, user: str | None, program: Path) -> str:
                 f" {user or 'root'}"
             )
     places = [settings.path.parent, *_written(settings), program]
+    template, alone = workers > 1, settings.workers == 1
+    which = f" --workers={workers} --worker=%i" if template else "" if alone else " --workers=1"
     lines = [
         "# Made by 'takyctl systemd'.",
         "[Unit]",
-        f"Description=TAK server {settings.hostname} (taky_twisted)",
+        f"Description=TAK server {settings.hostname} (taky_twisted){', process %i' if template else ''}",
+        *([f"PartOf={target_name(settings)}"] if template else []),
         "Wants=network-online.target",
         "After=network-online.target time-sync.target",
         "",
@@ -65,7 +99,7 @@ def unit_text(settings: Settings, user: str | None, program: Path) -> str:
         f"EnvironmentFile=-/etc/default/{site_name(settings)}",
         *([f"User={user}"] if user is not None else []),
         f"WorkingDirectory={_path(settings.path.parent)}",
-        f"ExecStart={_word(program)} -l ${{LOG_LEVEL}} -c {_word(settings.path)}",
+        f"ExecStart={_word(program)} -l ${{LOG_LEVEL}} -c {_word(settings.path)}{which}",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "Restart=always",
         "RestartSec=3",
@@ -97,7 +131,7 @@ def unit_text(settings: Settings, user: str | None, program: Path) -> str:
         "SystemCallFilter=@system-service",
         "",
         "[Install]",
-        "WantedBy=multi-user.target",
+        f"WantedBy={target_name(settings) if template else 'multi-user.target'}",
         "",
     ]
     return "\n".join(lines)

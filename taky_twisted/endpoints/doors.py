@@ -10,7 +10,15 @@ from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndp
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from taky_twisted.endpoints.strings import COLON_HINT, check_number, interface_address, joined, named_keys, split
+from taky_twisted.endpoints.sockets import (
+    NO_PROXY,
+    OF_THE_SOCKET,
+    TLS_PREFIXES,
+    inner_endpoint,
+    socket_endpoint,
+    twisted_endpoint,
+)
+from taky_twisted.endpoints.strings import joined, named_keys, split
 from taky_twisted.identity.errors import EndpointError
 
 if TYPE_CHECKING:
@@ -21,14 +29,9 @@ if TYPE_CHECKING:
 
     from taky_twisted.identity.credentials import Source
     from taky_twisted.identity.proofs import Auth
+    from taky_twisted.identity.proxied import Network
     from taky_twisted.identity.revocation import Register
     from taky_twisted.identity.tls import ClientCert, MutualTLS, TLSSettings
-
-TLS_PREFIXES = ("ssl", "taktls")
-BACKLOG = 1024
-"""Connections that may wait to be accepted (Twisted: 50), enough for all clients to come back at once after a restart.
-
-The system has a limit of its own (``net.core.somaxconn``)."""
 
 _TLS_KEYS = (
     "port",
@@ -46,7 +49,9 @@ _TLS_KEYS = (
     "minTLS",
     "interface",
     "backlog",
+    "reusePort",
     "inner",
+    "proxy_from",
     "dhParameters",
     "sslmethod",
 )
@@ -54,14 +59,6 @@ _WITHOUT_EFFECT = {
     "dhParameters": "keys are agreed on with ECDHE",
     "sslmethod": "minTLS= says which versions are spoken",
 }
-_OF_THE_SOCKET = ("port", "interface", "backlog")
-_KEYS = {
-    "tcp": ("port", "interface", "backlog"),
-    "tcp6": ("port", "backlog", "interface"),
-    "unix": ("address", "mode", "backlog", "lockfile"),
-    "systemd": ("domain", "index", "name"),
-}
-_INNER = ("tcp", "tcp6", "systemd")
 _CLIENT_CERT = ("required", "optional", "none")
 _AUTH = {
     "none": ("none", "optional"),
@@ -75,7 +72,7 @@ _MIN_TLS = {"TLSv1_2": "TLSv1_2", "1.2": "TLSv1_2", "TLSv1_3": "TLSv1_3", "1.3":
 
 @dataclass(frozen=True, slots=True)
 class TLSDefaults:
-    """What an ``ssl:`` string does not say itself, from section [ssl] of ``taky.conf``."""
+    """What a string does not say itself, from ``taky.conf``; most of it for ``ssl:``, from the section [ssl]."""
 
     private_key: str | None = None
     """PEM file; key ``key``."""
@@ -97,6 +94,8 @@ class TLSDefaults:
     """Protocols to agree on with clients that offer them, best first."""
     tells_refused: bool = False
     """See `TLSSettings.tells_refused`."""
+    proxy_from: tuple[Network, ...] | None = None
+    """Load balancers that are believed, key ``proxy_from`` in [taky]; None: those on this machine."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -108,13 +107,14 @@ class DoorEndpoint:
         reactor: Any,
         inner: IStreamServerEndpoint,
         *,
-        proxied: bool = False,
+        believed: Sequence[Network] | None = None,
         tls: MutualTLS | None = None,
         auth: Auth | None = None,
     ) -> None:
         self._reactor = reactor
         self._inner = inner
-        self._proxied = proxied
+        self.believed = believed
+        """Where the load balancers are whose PROXY header is believed; None for a door that wants no header."""
         self.tls = tls
         """The door's TLS, to be reloaded; None for a door without."""
         self.auth = auth
@@ -122,30 +122,15 @@ class DoorEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen; a factory with ``admits(address) -> bool`` is asked before anything is done for a connection."""
-        from twisted.protocols.haproxy import proxyEndpoint
+        from taky_twisted.identity.proxied import ProxiedFactory
+        from taky_twisted.identity.transport import AdmissionFactory, TLSFactory
 
-        from taky_twisted.identity.transport import TLSFactory
-
-        endpoint: IStreamServerEndpoint = _AdmittingEndpoint(self._inner, protocolFactory)
-        if self._proxied:
-            endpoint = proxyEndpoint(endpoint)
+        behind = protocolFactory
         if self.tls is not None:
-            return endpoint.listen(TLSFactory(self.tls, protocolFactory, self._reactor))
-        return endpoint.listen(protocolFactory)
-
-
-@implementer(IStreamServerEndpoint)
-class _AdmittingEndpoint:
-    """Stand directly at the socket and ask the application about each connection."""
-
-    def __init__(self, inner: IStreamServerEndpoint, application: IProtocolFactory) -> None:
-        self._inner = inner
-        self._application = application
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        from taky_twisted.identity.transport import AdmissionFactory
-
-        return self._inner.listen(AdmissionFactory(protocolFactory, self._application))
+            behind = TLSFactory(self.tls, protocolFactory, self._reactor)
+        if self.believed is None:
+            return self._inner.listen(AdmissionFactory(behind, protocolFactory))
+        return self._inner.listen(ProxiedFactory(behind, protocolFactory, self.believed, self._reactor))
 
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)
@@ -180,16 +165,24 @@ def server_endpoint(reactor: Any, description: str, defaults: TLSDefaults | None
         # The string may hold a password.
         raise EndpointError(f"endpoint {description.partition(':')[0]}: {error}") from error
     kind = words.pop(0).lower() if words else ""
+    defaults = defaults or TLSDefaults()
     if kind in TLS_PREFIXES:
-        return _tls_endpoint(reactor, kind, words, keys, defaults or TLSDefaults())
+        return _tls_endpoint(reactor, kind, words, keys, defaults)
     try:
         if _auth(keys) not in (None, "none"):
             raise EndpointError(f"auth={keys['auth']} counts only inside TLS, where nobody listens; use ssl:")
         keys.pop("auth", None)
-        endpoint, proxied = _socket_endpoint(reactor, kind, words, keys)
+        endpoint, believed = socket_endpoint(reactor, kind, words, keys, defaults.proxy_from)
     except EndpointError as error:
-        raise EndpointError(f"endpoint {description}: {error}") from error
-    return DoorEndpoint(reactor, endpoint, proxied=True) if proxied else endpoint
+        hidden = _hidden(keys)  # a misspelled ssl: may have one, too
+        shown = description if hidden == keys else joined([kind, *words], hidden)
+        raise EndpointError(f"endpoint {shown}: {error}") from error
+    return endpoint if believed is None else DoorEndpoint(reactor, endpoint, believed=believed)
+
+
+def _hidden(keys: Mapping[str, str]) -> dict[str, str]:
+    """Leave out passwords."""
+    return {key: "..." if "password" in key.lower() else value for key, value in keys.items()}
 
 
 def _tls_endpoint(
@@ -197,23 +190,21 @@ def _tls_endpoint(
 ) -> DoorEndpoint:
     from taky_twisted.identity.tls import MutualTLS
 
-    hidden = {key: "..." if "password" in key.lower() else value for key, value in keys.items()}
-    shown = joined([kind, *words], hidden)
+    shown = joined([kind, *words], _hidden(keys))
     try:
         named = named_keys(words, keys, _TLS_KEYS)
         _warn_about_idle_keys(shown, named)
         if inner := named.get("inner"):
-            for key in _OF_THE_SOCKET:
-                if key in named:
-                    raise EndpointError(f"{key}= and inner= exclude each other; write it inside of inner=")
-            listening, proxied = _inner_endpoint(reactor, inner)
+            listening, believed = inner_endpoint(reactor, inner, named, defaults.proxy_from)
+        elif "proxy_from" in named:
+            raise EndpointError(NO_PROXY)
         else:
-            socket_keys = {key: named[key] for key in _OF_THE_SOCKET if key in named}
-            listening, proxied = _twisted_endpoint(reactor, "tcp", [], socket_keys), False
+            socket_keys = {key: named[key] for key in OF_THE_SOCKET if key in named}
+            listening, believed = twisted_endpoint(reactor, "tcp", [], socket_keys), None
         settings = _settings(shown, named, defaults)
     except EndpointError as error:
         raise EndpointError(f"endpoint {shown}: {error}") from error
-    return DoorEndpoint(reactor, listening, proxied=proxied, tls=MutualTLS(settings), auth=_auth(named))
+    return DoorEndpoint(reactor, listening, believed=believed, tls=MutualTLS(settings), auth=_auth(named))
 
 
 def _settings(shown: str, named: Mapping[str, str], defaults: TLSDefaults) -> TLSSettings:
@@ -293,63 +284,6 @@ def _source(named: Mapping[str, str], key: str, default: str | None = None, defa
     if named.get(key):
         return Source(key, os.path.abspath(named[key]))
     return Source(default_key, os.path.abspath(default)) if default else None
-
-
-def _inner_endpoint(reactor: Any, description: str) -> tuple[IStreamServerEndpoint, bool]:
-    words, keys = split(description)
-    kinds = [word.lower() for word in words]
-    if (kinds[1:] if kinds[0] == "haproxy" else kinds)[:1] not in [[kind] for kind in _INNER]:
-        raise EndpointError(
-            f"inner={description}: allowed are {', '.join(_INNER)}, each also after 'haproxy:'; "
-            r"every ':' in it is written '\:'"
-        )
-    try:
-        return _socket_endpoint(reactor, kinds[0], words[1:], keys)
-    except EndpointError as error:
-        raise EndpointError(f"inner={description}: {error}") from error
-
-
-def _socket_endpoint(
-    reactor: Any, kind: str, words: list[str], keys: dict[str, str]
-) -> tuple[IStreamServerEndpoint, bool]:
-    """Make an endpoint that is not our TLS, and say whether a load balancer's PROXY header comes first on it."""
-    if kind != "haproxy":
-        return _twisted_endpoint(reactor, kind, words, keys), False
-    behind = words[0].lower() if words else ""
-    if behind in (*TLS_PREFIXES, "tls"):
-        raise EndpointError(r"the PROXY header comes before TLS: write ssl:inner=haproxy\:tcp\:PORT and the other keys")
-    return _twisted_endpoint(reactor, behind, words[1:], keys), True
-
-
-def _twisted_endpoint(reactor: Any, kind: str, words: Sequence[str], keys: Mapping[str, str]) -> IStreamServerEndpoint:
-    from twisted.internet.endpoints import serverFromString
-
-    if kind in _KEYS:
-        known = _KEYS[kind]
-        placed = dict(zip(known, words, strict=False))
-        if len(words) > len(known) or placed.keys() & keys.keys():
-            stray = next(iter(placed.keys() & keys.keys()), None)
-            problem = f"{stray} is given twice" if stray else f"{words[len(known)]!r} is one word too many"
-            raise EndpointError(f"{problem}; {COLON_HINT}")
-        words, keys = [], _checked_socket(kind, named_keys([], {**placed, **keys}, known))
-    try:
-        return cast("IStreamServerEndpoint", serverFromString(reactor, joined([kind, *words], keys)))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise EndpointError(f"Twisted does not take it: {error}") from error
-
-
-def _checked_socket(kind: str, named: Mapping[str, str]) -> dict[str, str]:
-    checked = dict(named)
-    if kind in ("tcp", "tcp6"):
-        if not checked.get("port"):
-            raise EndpointError("no port; write it as the first word or with port=")
-        check_number("port", checked["port"], 65535)
-        checked.setdefault("backlog", str(BACKLOG))
-    if "backlog" in checked:
-        check_number("backlog", checked["backlog"], 1 << 30)
-    if checked.get("interface"):
-        checked["interface"] = interface_address(checked["interface"])
-    return checked
 
 
 def _warn_about_idle_keys(shown: str, named: Mapping[str, str]) -> None:

@@ -21,6 +21,8 @@ def split(description: str) -> tuple[list[str], dict[str, str]]:
 
     Unlike in Twisted, a key that is there twice is an error.
     """
+    if "\0" in description:
+        raise EndpointError("it holds a NUL character, which is in no name of a file")
     words: list[str] = []
     keys: dict[str, str] = {}
     key: str | None = None

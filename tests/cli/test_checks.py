@@ -255,6 +255,16 @@ class NetworkTests(ChecksTestCase):
         ):
             self.assertEqual(port_of(door), port)
 
+    def test_metrics_door(self) -> None:
+        """Who can read metrics is told where that is not this machine alone; endpoints' other keys are not shown."""
+        self.configure(OPENING.replace("[taky]\n", "[taky]\nmetrics_endpoints = tcp:9100\n  unix:/m\n", 1))
+        self.assertEqual(list(self.checks().watched()), [])
+        wide = "ssl:9100:interface=0.0.0.0:keyPassword=hush\n  systemd:domain=INET"
+        self.configure(OPENING.replace("[taky]\n", f"[taky]\nmetrics_endpoints = {wide}\n", 1))
+        self.assert_found(self.checks().all(), "warning", "the metrics door ssl:9100:", "leave interface= out")
+        self.assert_found(self.checks().watched(), "warning", "the metrics door systemd:...:")
+        self.assertNotIn("hush", str(list(self.checks().watched())))
+
     def test_all(self) -> None:
         """All of it can be looked at one after the other."""
         self.patch(checks, "try_to_connect", lambda *_: Finding("ok", "reached"))

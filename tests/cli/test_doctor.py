@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from taky_twisted.cli import checks, doctor
@@ -149,3 +151,55 @@ class VerbTests(AnsweringTestCase):
         self.patch(shutil, "get_terminal_size", lambda: os.terminal_size((40, 20)))
         shown = lines(attempt(advice="one two three four five six seven eight"))
         self.assertEqual(shown[2:], ["        -> one two three four five six", "           seven eight"])
+
+
+class AtOnce:
+    """A thread that does everything before the next line runs."""
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> None:
+        self._run = partial(target, *args)
+
+    def start(self) -> None:
+        self._run()
+
+
+class WorkersTests(AnsweringTestCase):
+    """Of several processes each knows whom it has refused itself."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for number in (2, 3):
+            (self.data / f"worker-{number}").mkdir()
+        self.patch(checks.Checks, "all", lambda _: iter(()))
+        self.patch(doctor, "_doors", lambda _: iter(()))
+        self.patch(doctor, "Thread", AtOnce)
+        self.refusing: dict[str, list[dict[str, Any]]] = {}
+        data, refusing = self.data, self.refusing
+
+        def stream(server: RunningServer, do: str, more: dict[str, Any], live: bool = False) -> Iterator[Any]:
+            refused = refusing.get(str(server.path.parent.relative_to(data)))
+            if refused is None:
+                raise NotRunning("no server answers")
+            yield {"ok": True, "attempt": refused[0]}
+            yield {"ok": True}
+            if live:
+                yield {"ok": True, "attempt": refused[1]}
+
+        self.patch(RunningServer, "stream", stream)
+
+    def test_all(self) -> None:
+        """Whom any of them has refused is shown, and nobody twice; one that is away is passed over."""
+        self.refusing["worker-3"] = [attempt(address="10.0.0.3")]
+        said = self.takyctl("doctor", "--once")
+        self.assertEqual((said.count("10.0.0."), said.count("10.0.0.3")), (1, 1))
+        self.assertNotIn("does not run", said)
+        self.refusing["."] = [attempt(address="10.0.0.1")]
+        said = self.takyctl("doctor", "--once")
+        self.assertEqual([said.count(f"10.0.0.{each}") for each in (1, 3)], [1, 1])
+
+    def test_follow(self) -> None:
+        """So it goes on."""
+        self.refusing["."] = [attempt(address="10.0.0.1"), attempt(address="10.0.0.11")]
+        self.refusing["worker-2"] = [attempt(address="10.0.0.2"), attempt(address="10.0.0.22")]
+        said = self.takyctl("doctor", "--follow")
+        self.assertEqual([said.count(f"10.0.0.{each} ") for each in (1, 11, 2, 22)], [1, 1, 1, 1])

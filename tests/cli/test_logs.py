@@ -38,6 +38,12 @@ class LogsTests(AnsweringTestCase):
         self.assertEqual(self.shown(), "journalctl -u taky-localhost.service -n 50")
         self.assertEqual(self.shown(follow=True), "journalctl -u taky-localhost.service -n 50 -f")
 
+    def test_workers(self) -> None:
+        """Of several processes that systemd runs all logs are read."""
+        (self.units / "taky-localhost@.service").touch()
+        self.patch(shutil, "which", lambda _: "/usr/bin/journalctl")
+        self.assertEqual(self.shown(), "journalctl -u taky-localhost@*.service -n 50")
+
     def test_file(self) -> None:
         """Otherwise it is the log file: beside taky.conf, in the data folder, or the system's."""
         for path in (self.folder / "system.log", self.data / "taky.log", self.folder / "twistd.log"):

@@ -98,8 +98,8 @@ class MigrateTests(SynchronousTestCase):
         self.assertNotIn("renew-server", self.migrate().out)
 
     def test_redis(self) -> None:
-        """A site that uses Redis is taken over too, and told what becomes of the picture."""
-        words = " !  [taky] redis: this server keeps the picture in its own folder"
+        """A site that uses Redis goes on doing so, with what is there."""
+        words = "ok  [taky] redis: what is on the map stays in redis:tcp:localhost:6379; what taky left there is taken in"
         for value, told in (("true", 1), ("redis://localhost:6379", 1), ("yes", 1), ("false", 0), ("", 0), ("no", 0)):
             self.site.configure(redis=value)
             ran = self.migrate("--dry-run")

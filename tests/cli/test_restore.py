@@ -183,3 +183,9 @@ class ChangedTests(BackupTestCase):
             "[ssl]\nca = ssl/ca.crt\nkey_pw\nkey = ssl/server.key\n\n[new]\nkey = value\n",
         )
         self.assertEqual(changed(changed(text, changes), changes), changed(text, changes))
+
+    def test_what_ends_a_line(self) -> None:
+        """Only what ends a line for the server does so here: nothing in a comment becomes a section or a value."""
+        text = "[taky]\n# a\x0c[ssl]\u2028ca = x\x85\nhostname = h\n"
+        self.assertEqual(changed(text, {("ssl", "ca"): "y"}), text + "\n[ssl]\nca = y\n")
+        self.assertEqual(changed("[taky]\r\nroot_dir = x\r\n", {("taky", "root_dir"): "y"}), "[taky]\nroot_dir = y\n")

@@ -28,6 +28,16 @@ class FindingTests(AnsweringTestCase):
         self.configure("admin_endpoints = unix:")
         self.assertRaises(EndpointError, self.found)
 
+    def test_workers(self) -> None:
+        """Of several processes the first is asked; while it is away, the next."""
+        (self.data / "worker-2").mkdir()
+        server = RunningServer.of(load(str(self.conf)), None)
+        self.assertIn("no server answers", str(self.assertRaises(NotRunning, server.ask, "ping")))
+        self.answer({"ok": True, "pong": "2"}, name="worker-2/taky-admin.sock")
+        self.assertEqual(server.ask("ping")["pong"], "2")
+        self.answer({"ok": True, "pong": "1"})
+        self.assertEqual(server.ask("ping")["pong"], "1")
+
     def test_protocol(self) -> None:
         """By its name one sees which protocol is spoken at a socket."""
         self.assertTrue(RunningServer(Path("/x/taky-mgmt.sock")).is_takys)
@@ -89,7 +99,7 @@ class AskingTests(AnsweringTestCase):
     def test_too_much(self) -> None:
         """An answer without an end is not waited for until memory is full."""
         self.patch(running, "MAX_ANSWER_BYTES", 1000)
-        self.assertIn("has ended the connection", self.error(b"x" * 300_000))
+        self.assertIn("answers more than 1000 bytes at once", self.error(b"x" * 300_000))
 
     def test_too_slow(self) -> None:
         """A server that does not answer is not waited for forever."""

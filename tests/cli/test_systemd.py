@@ -30,6 +30,41 @@ class SystemdTests(AnsweringTestCase):
         self.assertEqual(self.unit.stat().st_mode & 0o777, 0o644)
         self.assertEqual(list(self.units.iterdir()), [self.unit])
 
+    def test_workers(self) -> None:
+        """Several processes are instances of a template, and a target wants them; so many as one says, or the site."""
+        self.configure("bus = redis:tcp:localhost:6379", "workers = 3")
+        template, target = self.units / "taky-localhost@.service", self.units / "taky-localhost.target"
+        for more, wanted in ((), (1, 2, 3)), (("--workers", "2"), (1, 2)):
+            said = self.takyctl("systemd", "--no-install", "--path", str(self.units), "-u", USER, *more)
+            self.assertEqual(said, f"Wrote {template}\nWrote {target}\n")
+            names = " ".join(f"taky-localhost@{number}.service" for number in wanted)
+            self.assertIn(f"\nWants={names}\n", target.read_text("utf-8"))
+            self.assertIn(f" --workers={len(wanted)} --worker=%i\n", template.read_text("utf-8"))
+            self.assertIn("is there already", self.refused("systemd", "--no-install", "--path", str(self.units)))
+            for path in (template, target):
+                self.assertEqual(path.stat().st_mode & 0o777, 0o644)
+                path.unlink()
+        self.takyctl("systemd", "--no-install", "--path", str(self.units), "-u", USER, "--workers", "1")
+        self.assertEqual(list(self.units.iterdir()), [self.unit])
+
+    def test_workers_started(self) -> None:
+        """The target is what is started."""
+        called: list[str] = []
+        self.configure("bus = redis:tcp:localhost:6379")
+        self.patch(systemd, "start", lambda unit, call: called.append(unit))
+        self.takyctl("systemd", "--path", str(self.units), "-u", USER, "--workers", "2")
+        self.assertEqual(called, ["taky-localhost.target"])
+
+    def test_workers_refused(self) -> None:
+        """Without a bus, or beside the unit of one process, several are refused; so is what is no number."""
+        verb = ("systemd", "--no-install", "--path", str(self.units), "-u", USER)
+        self.assertIn("workers = 2 needs a bus", self.refused(*verb, "--workers", "2"))
+        self.assertIn("allowed: a whole number from 1 to 64", self.refused(*verb, "--workers", "many"))
+        self.configure("bus = redis:tcp:localhost:6379")
+        self.unit.touch()
+        self.assertIn("the server would run twice", self.refused(*verb, "--workers", "2"))
+        self.assertEqual(list(self.units.iterdir()), [self.unit])
+
     def test_never_replaced(self) -> None:
         """A unit that is there is left as it is."""
         self.unit.write_text("mine", "utf-8")

@@ -72,6 +72,35 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(options.subCommand, "taky")
         self.assertEqual(options.subOptions["data-dir"], "here")
 
+    def test_workers(self) -> None:
+        """Each of several processes is started by the same command, and its log says which it is."""
+        ran: list[ServerOptions] = []
+        arguments = ["--bus=redis:tcp:localhost:6379", "--workers=2", "--cot-endpoint=tcp:8087"]
+        main(arguments, ran.append)
+        main([*arguments, "--worker=2"], ran.append)
+        command = [sys.executable, "-m", "taky_twisted.cli.taky", *arguments]
+        self.assertEqual(ran[0].subOptions.worker_command, command)
+        self.assertEqual(ran[0]["logger"], None)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            ran[1]["logger"]()({"log_format": "hello", "log_time": 0.0})
+        self.assertIn("[worker 2, ", out.getvalue())
+        main([*arguments, "--worker=2", "--log-format=json"], ran.append)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            ran[2]["logger"]()({"log_format": "hello", "log_time": 0.0})
+        self.assertIn('"system": "worker 2, ', out.getvalue())
+
+    def test_workers_cannot_start(self) -> None:
+        """If they cannot be started the command ends as a failure; the worker has said why."""
+
+        def run(options: ServerOptions) -> None:
+            options.subOptions.exit_status = 1
+
+        with self.assertRaises(SystemExit) as end:
+            main(["--cot-endpoint=tcp:8087"], run)
+        self.assertEqual(end.exception.code, 1)
+
     def test_process_arguments(self) -> None:
         """Without arguments of its own it takes those of the process."""
         ran: list[ServerOptions] = []

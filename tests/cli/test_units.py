@@ -9,7 +9,17 @@ from pathlib import Path
 from unittest import SkipTest
 
 from taky_twisted.cli.commands import CommandError
-from taky_twisted.cli.units import check_user, owner_of, program_path, site_name, unit_name, unit_text
+from taky_twisted.cli.units import (
+    check_user,
+    owner_of,
+    program_path,
+    site_name,
+    target_name,
+    target_text,
+    template_name,
+    unit_name,
+    unit_text,
+)
 from taky_twisted.config import Settings, load
 from tests.cli.answering import AnsweringTestCase
 
@@ -100,6 +110,37 @@ class UnitTests(AnsweringTestCase):
         done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
         ours = [line for line in done.stderr.splitlines() if "taky-h" in line]
         self.assertEqual((done.returncode, ours), (0, []), done.stderr)
+
+    def test_template(self) -> None:
+        """Each of several processes is told its number, and stops with all of them."""
+        unit = unit_text(load(str(self.conf)), "taky", PROGRAM, 2)
+        lines = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+        self.assertEqual(
+            lines["ExecStart"], f"/opt/taky/bin/taky -l ${{LOG_LEVEL}} -c {self.conf} --workers=2 --worker=%i"
+        )
+        self.assertEqual((lines["PartOf"], lines["WantedBy"]), ("taky-localhost.target",) * 2)
+        self.assertIn("process %i", lines["Description"])
+        for name in ("Type", "WatchdogSec", "Restart", "ReadWritePaths"):
+            self.assertEqual(lines[name], self.text()[name])
+
+    def test_one_after_all(self) -> None:
+        """One process that is asked for is one, whatever the configuration says."""
+        unit = self.text("workers = 4", "bus = redis:tcp:localhost:6379")
+        self.assertTrue(unit["ExecStart"].endswith(" --workers=1"), unit["ExecStart"])
+
+    def test_systemd_takes_workers(self) -> None:
+        """Systemd finds nothing wrong with a template and its target."""
+        analyze = shutil.which("systemd-analyze")
+        if analyze is None:
+            raise SkipTest("no systemd-analyze here")
+        settings, user = load(str(self.conf)), pwd.getpwuid(os.getuid()).pw_name
+        (self.folder / template_name(settings)).write_text(unit_text(settings, user, Path(sys.executable), 2), "utf-8")
+        target = self.folder / target_name(settings)
+        target.write_text(target_text(settings, 2), "utf-8")
+        for unit in (target, self.folder / "taky-localhost@2.service"):
+            done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
+            ours = [line for line in done.stderr.splitlines() if "taky-localhost" in line]
+            self.assertEqual((done.returncode, ours), (0, []), done.stderr)
 
     def test_program(self) -> None:
         """The program is the one beside this Python's."""

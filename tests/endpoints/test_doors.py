@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -28,10 +29,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from taky_twisted.endpoints import DoorEndpoint, EndpointError, TakTLSParser, TLSDefaults, server_endpoint
+from taky_twisted.identity.proxied import NOT_BELIEVED
 from taky_twisted.identity.revocation import Register
 from tests.identity.pairs import Peer, PeerFactory
 from tests.pki import PKI, ClientTLS, Credentials
 
+HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 8089\r\n"
 VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
 
 
@@ -90,6 +93,23 @@ class StringTests(SynchronousTestCase):
         unix = server_endpoint(self.reactor, f"unix:{path.replace('=', chr(92) + '=')}:mode=600")
         self.successResultOf(unix.listen(PeerFactory()))
         self.assertEqual(self.reactor.unixServers[0][0], path)
+
+    def test_balancers(self) -> None:
+        """Without a word about them, load balancers are those of the site, or else only those on this machine."""
+        site = defaults_of(self.pki, proxy_from=(ip_network("10.1.0.0/16"),))
+        for described, defaults, believed in (
+            (r"ssl:8089:inner=haproxy\:tcp\:8089", defaults_of(self.pki), ["127.0.0.0/8", "::1/128"]),
+            ("haproxy:tcp:8087", None, ["127.0.0.0/8", "::1/128"]),
+            ("haproxy:tcp:8087", site, ["10.1.0.0/16"]),
+            ("haproxy:tcp:8087:proxy_from=192.0.2.7, 192.0.2.8", site, ["192.0.2.7/32", "192.0.2.8/32"]),
+            (r"haproxy:tcp:8087:proxy_from=fd00\:\:/8", site, ["fd00::/8"]),
+            (r"ssl:inner=haproxy\:tcp\:8089:proxy_from=none", site, []),
+            (r"ssl:inner=haproxy\:tcp\:8089\:proxy_from=10.0.0.1", site, ["10.0.0.1/32"]),
+        ):
+            endpoint = server_endpoint(self.reactor, described, defaults)
+            assert isinstance(endpoint, DoorEndpoint)
+            assert endpoint.believed is not None
+            self.assertEqual([str(each) for each in endpoint.believed], believed, described)
 
     def test_interfaces(self) -> None:
         """What comes out is an endpoint wherever Twisted wants one."""
@@ -165,6 +185,9 @@ class StringTests(SynchronousTestCase):
         ):
             error = self.assertRaises(EndpointError, server_endpoint, self.reactor, described, defaults_of(self.pki))
             self.assertNotIn("guess", str(error))
+        for wrong in ("ssl:keyPassword=guess:a=1:a=2", "sll:8089:keyPassword=guess", "tcp:8089:keyPassword=guess"):
+            error = self.assertRaises(EndpointError, server_endpoint, self.reactor, wrong)
+            self.assertNotIn("guess", str(error))
         error = self.assertRaises(EndpointError, server_endpoint, self.reactor, "ssl:keyPassword=guess:a=1:a=2")
         self.assertEqual(str(error), "endpoint ssl: a= is there twice")
 
@@ -229,12 +252,26 @@ class StringTests(SynchronousTestCase):
             ("", "Unknown endpoint type"),
             ("haproxy", "Twisted does not take it"),
             ("haproxy:tcp:x", "port=x"),
-            ("haproxy:ssl:8089", r"write ssl:inner=haproxy\:tcp\:PORT"),
+            ("haproxy:ssl:8089", r"write ssl:inner=haproxy\:tcp\:PORT", "would not know its clients by their certif"),
             ("haproxy:taktls:8089", r"write ssl:inner=haproxy\:tcp\:PORT"),
-            (r"ssl:8089:inner=tcp\:8089", "port= and inner= exclude each other"),
+            (r"ssl:8089:inner=tcp\:8090", "port= and inner= exclude each other"),
+            (r"ssl:8089:inner=systemd\:domain=INET\:name=x", "port= and inner= exclude each other"),
+            (r"ssl:reusePort=yes:inner=tcp\:8089", "reusePort= and inner= exclude each other"),
+            ("tcp:8087:reusePort=maybe", "reusePort=maybe: allowed are yes and no"),
+            ("unix:/x:reusePort=yes", "unknown key 'reusePort'"),
+            ("tcp:8087:proxy_from=10.0.0.1", "proxy_from= is for doors behind a load balancer"),
+            ("ssl:8089:proxy_from=10.0.0.1", "proxy_from= is for doors behind a load balancer"),
+            (r"ssl:inner=tcp\:8089:proxy_from=10.0.0.1", "proxy_from= is for doors behind a load balancer"),
+            ("haproxy:tcp:8087:proxy_from=here", "proxy_from=here: 'here' is no address and no network"),
+            ("haproxy:tcp:8087:proxy_from=10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+            (
+                r"ssl:proxy_from=10.0.0.1:inner=haproxy\:tcp\:8089\:proxy_from=10.0.0.1",
+                "proxy_from= is there twice, inside of inner= and outside",
+            ),
             (r"ssl:interface=127.0.0.1:inner=tcp\:8089", "interface= and inner= exclude each other"),
             (r"ssl:inner=unix\:/x", "allowed are tcp, tcp6, systemd, each also after 'haproxy:'"),
             ("ssl:inner=haproxy", "allowed are tcp"),
+            ("ssl:inner=port=8089", "allowed are tcp"),
             (r"ssl:inner=haproxy\:unix\:/x", "allowed are tcp"),
             (r"ssl:inner=tcp\:x", "inner=tcp:x: port=x"),
             (r"ssl:inner=haproxy\:tcp\:8089\:backlog=x", "backlog=x"),
@@ -310,6 +347,17 @@ class Picky(PeerFactory):
     def admits(self, address: IAddress) -> bool:
         self.asked.append(address)
         return False
+
+
+class Telling(PeerFactory):
+    """An application that remembers whom the door has refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, str]] = []
+
+    def refused(self, address: Any, reason: str) -> None:
+        self.told.append((address.host, reason))
 
 
 class Refusing(Factory):
@@ -418,13 +466,13 @@ class AccessTests(LoopbackTestCase):
             "expired": self.pki.expired,
             "revoked": self.pki.revoked,
         }
-        return {
-            name: [
+        found: dict[str, list[bool]] = {}  # not comprehensions: Python 3.10 cannot await in one inside another
+        for name, credentials in shown.items():
+            found[name] = [
                 await self.admitted(port, factory, ClientTLS(self.pki.ca, credentials, version=version))
                 for version in VERSIONS
             ]
-            for name, credentials in shown.items()
-        }
+        return found
 
     async def test_required(self) -> None:
         """Where certificates are required a good one opens the door, and nothing else."""
@@ -503,13 +551,25 @@ class LimitTests(LoopbackTestCase):
             "haproxy:tcp:0:interface=127.0.0.1",
         ):
             factory = Picky()
-            await self.refused(described, factory)
-            self.assertEqual(([address.host for address in factory.asked], factory.peers), (["127.0.0.1"], []))  # type: ignore[attr-defined]
+            proxied = "haproxy" in described
+            await self.refused(described, factory, HEADER if proxied else b"")
+            asked = [address.host for address in factory.asked]  # type: ignore[attr-defined]
+            self.assertEqual((asked, factory.peers), (["192.0.2.7" if proxied else "127.0.0.1"], []))
 
     async def test_build_protocol(self) -> None:
         """Refusing in Twisted's way works as well, where Twisted itself would let the peer in or break."""
         for described in ("ssl:0:interface=127.0.0.1", r"ssl:inner=haproxy\:tcp\:0\:interface=127.0.0.1"):
-            await self.refused(described, Refusing())
+            await self.refused(described, Refusing(), HEADER if "haproxy" in described else b"")
+
+    async def test_not_believed(self) -> None:
+        """Only a load balancer that proxy_from names may say who a client is; no name at all is nobody."""
+        for described in (
+            r"ssl:0:inner=haproxy\:tcp\:0\:interface=127.0.0.1:proxy_from=192.0.2.0/24",
+            "haproxy:tcp:0:interface=127.0.0.1:proxy_from=none",
+        ):
+            factory = Telling()
+            await self.refused(described, factory, HEADER)
+            self.assertEqual((factory.told, factory.peers), ([("127.0.0.1", NOT_BELIEVED)], []))
 
 
 class SocketTests(LoopbackTestCase):
@@ -544,8 +604,7 @@ class SocketTests(LoopbackTestCase):
 
     async def test_inner_haproxy(self) -> None:
         """Behind a load balancer the client's own address is known, and TLS begins after the header."""
-        first = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 8089\r\n"
-        await self.serves(r"ssl:inner=haproxy\:tcp\:0\:interface=127.0.0.1", first=first)
+        await self.serves(r"ssl:0:inner=haproxy\:tcp\:0\:interface=127.0.0.1", first=HEADER)
         self.assertEqual((self.peer.host, self.peer.port), ("192.0.2.7", 4711))
 
     async def test_inner_systemd(self) -> None:

@@ -33,6 +33,10 @@ class SplitTests(SynchronousTestCase):
         error = self.assertRaises(EndpointError, split, "ssl:8089:caCerts=a:caCerts=b")
         self.assertEqual(str(error), "caCerts= is there twice")
 
+    def test_nul(self) -> None:
+        """What can be in no file's name is refused in words, and not by whoever opens the file."""
+        self.assertRaises(EndpointError, split, "ssl:8089:caCerts=a\0b")
+
     def test_lone_backslash(self) -> None:
         """A backslash at the very end stands for nothing."""
         self.assertEqual(split("unix:/a\\"), (["unix", "/a"], {}))

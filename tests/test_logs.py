@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-from twisted.logger import LogLevel
+import io
+import sys
+
+import twisted.logger
+from twisted.logger import ILogObserver, LogLevel, LogPublisher, textFileLogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.logs import LEVELS, Logger, set_level
+from taky_twisted.logs import LEVELS, Logger, set_level, worker_observer
 from tests.fakes import LogLines
 
 log = Logger(namespace="taky_twisted.test")
@@ -53,3 +57,24 @@ class LoggerTests(SynchronousTestCase):
             set_level("loud")
         self.assertEqual(str(caught.exception), f"'loud' is no log level; allowed: {', '.join(LEVELS)}")
         self.assertEqual(self.say_all(), ["info", "warn", "error", "critical"])
+
+
+class WorkerObserverTests(SynchronousTestCase):
+    def test_lines(self) -> None:
+        """Each line of a worker's log says which worker it is of, and is as twistd's otherwise."""
+        out = io.StringIO()
+        observer = worker_observer(2, lambda: textFileLogObserver(out))
+        logger = twisted.logger.Logger(namespace="part", observer=LogPublisher(observer))
+        logger.info("{what} joined", what="ALPHA")
+        logger.info("old", log_system="HTTP")
+        lines = [line.partition(" ")[2] for line in out.getvalue().splitlines()]
+        self.assertEqual(lines, ["[worker 2, part#info] ALPHA joined", "[worker 2, HTTP] old"])
+
+    def test_without_origin(self) -> None:
+        """What nobody says the origin of has a line, too; it goes where the process writes."""
+        out = io.StringIO()
+        self.patch(sys, "stdout", out)
+        observer = worker_observer(1)
+        self.assertTrue(ILogObserver.providedBy(observer))
+        observer({"log_format": "hello", "log_time": 0.0})
+        self.assertTrue(out.getvalue().endswith(" [worker 1, -#-] hello\n"), out.getvalue())

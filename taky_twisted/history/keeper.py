@@ -84,11 +84,23 @@ class History:
         self._waiters: list[Deferred[None]] = []
         """Wait for the batch that is being written."""
         self._reading = 0
-        self._troubled = False
+        self._trouble = ""  # why not all of it is kept
         self._lost = 0
+        self.lost = 0
+        """Events that were left out, in all."""
         self._lost_at = 0.0
         self._forgetting = LoopingCall(self._wake)
         self._forgetting.clock = clock
+
+    @property
+    def trouble(self) -> str:
+        """Why not all of it is kept at the moment, with what to do; empty if it is."""
+        return self._trouble
+
+    @property
+    def queued(self) -> int:
+        """What waits for the disk, in bytes."""
+        return self._queued
 
     def start(self) -> None:
         """Begin to take note; before this nothing is kept."""
@@ -245,9 +257,9 @@ class History:
         self._queued -= sum(len(heard.event.xml) + ENTRY_BYTES for heard in batch)
         if written.unfit:
             self._lose(len(written.unfit), written.unfit[0], "Tell the developers.")
-        elif self._troubled and (self._clock.seconds() - self._lost_at >= CALM_SECONDS or not self._running):
+        elif self._trouble and (self._clock.seconds() - self._lost_at >= CALM_SECONDS or not self._running):
             self.log.info("history is kept again; {lost} events were left out", lost=self._lost)
-            self._troubled, self._lost = False, 0
+            self._trouble, self._lost = "", 0
         self._finish(WRITE_SECONDS, written.more)
 
     def _failed(self, failure: Failure, batch: list[Heard]) -> None:
@@ -274,8 +286,8 @@ class History:
             waiter.callback(None)
 
     def _lose(self, events: int, reason: str, advice: str) -> None:
-        if not self._troubled:
-            self._troubled = True
+        if not self._trouble:
+            self._trouble = f"{reason}. {advice}"
             self.log.warn(
                 "cannot keep all of history in {where}: {reason}. Routing goes on; what does not fit in memory until "
                 "this is over is left out. {advice}",
@@ -284,6 +296,7 @@ class History:
                 advice=advice,
             )
         self._lost += events
+        self.lost += events
         self._lost_at = self._clock.seconds()
 
     def _give_up(self, stopped: Deferred[None]) -> None:

@@ -10,7 +10,7 @@ import zlib
 PLAIN, PACKED = 0, 1
 """How the bytes are to be read; part of the file's format."""
 MAX_BYTES = 64 << 20
-"""The largest event that is unpacked; more is never taken in."""
+"""The largest event that is packed, and unpacked; a damaged file does not fill the memory."""
 _WINDOW = -13  # 8 KiB, without header and checksum: with the usual 32 KiB an event takes eight times as long
 _MEMORY_LEVEL = 6
 
@@ -47,7 +47,8 @@ def pack(xml: bytes) -> tuple[int, bytes]:
     """Make bytes small, if that helps; the number says how to read them again."""
     packer = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, _WINDOW, _MEMORY_LEVEL, zdict=_DICTIONARY)
     packed = packer.compress(xml) + packer.flush()
-    return (PACKED, packed) if len(packed) < len(xml) else (PLAIN, xml)
+    # What `unpack` would not unpack stays plain: an event that grew when it was spelled as XML.
+    return (PACKED, packed) if len(packed) < len(xml) <= MAX_BYTES else (PLAIN, xml)
 
 
 def unpack(how: int, data: bytes) -> bytes:

@@ -15,6 +15,13 @@ REVOKED_TEXT = "org.springframework.security.authentication.BadCredentialsExcept
 
 _CODES = {404: 1, 400: 2, 501: 3, 409: 4, 500: 6, 304: 7, 410: 8, 401: 9, 403: 10}
 _INVALID, _BROKEN = 2, 6  # the codes of other errors: theirs, ours
+# Python 3.13 names these otherwise; what clients read does not depend on the server's Python.
+_NAMES = {
+    413: "REQUEST_ENTITY_TOO_LARGE",
+    414: "REQUEST_URI_TOO_LONG",
+    416: "REQUESTED_RANGE_NOT_SATISFIABLE",
+    422: "UNPROCESSABLE_ENTITY",
+}
 
 
 class MartiError(Exception):
@@ -122,5 +129,6 @@ def reply_of(error: MartiError) -> Reply:
 def error_reply(status: int, message: str, headers: Mapping[str, str] | None = None) -> Reply:
     """Spell an error's status and text for a client."""
     code = _CODES.get(status, _BROKEN if status >= 500 else _INVALID)
-    body = as_json({"status": HTTPStatus(status).name, "code": code, "message": message}).body
+    name = _NAMES.get(status) or HTTPStatus(status).name
+    body = as_json({"status": name, "code": code, "message": message}).body
     return Reply(body, JSON, status, headers or {})

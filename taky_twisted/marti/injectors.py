@@ -77,6 +77,7 @@ class InjectorsArea:
         if self._recorder is not None:
             self._recorder.record(speaker.name, event.xml)
         if not is_control(event.type):  # those are between a stream and its server: pings, filters
+            self._router.audiences.tally.of(event).heard += 1
             speaker.publish(event)
         return Envelope(TYPE, [{"uid": event.uid, "toInject": ""}])
 

@@ -49,6 +49,8 @@ class Connections(Service):
         self._per_address: Counter[str] = Counter()
         self.handshakes = 0
         """TLS connections whose peer is not known yet."""
+        self.handshaken = 0
+        """TLS handshakes that came about, in all."""
         self.unidentified = 0
         """Connections without a uid."""
         self._sweeping = LoopingCall(undeterred(self.log, "looking for silent connections", self._sweep))

@@ -74,7 +74,7 @@ class CoTDatagrams(DatagramProtocol):
             recorder: writes down what is heard, if that is wanted.
         """
         self._clock, self._router, self._door = clock, router, door
-        self._notices, self._recorder = notices, recorder
+        self._notices, self._recorder, self._tally = notices, recorder, router.audiences.tally
         self._seen = Seen()
         self._subscription: Subscription = router.speaker(ANONYMOUS, self, door)
 
@@ -85,6 +85,7 @@ class CoTDatagrams(DatagramProtocol):
             if event is None:
                 return
         except MalformedEvent as error:
+            self._tally.unreadable += 1
             self._notices.say("a datagram from {sender} is not passed on: {reason}", sender=sender, reason=str(error))
             if self._recorder is not None:
                 self._recorder.failed(sender, datagram, str(error))
@@ -92,6 +93,7 @@ class CoTDatagrams(DatagramProtocol):
         if self._recorder is not None:
             self._recorder.record(sender, event.xml)
         if self._seen.is_new(event, self._clock.seconds()):
+            self._tally.of(event).heard += 1
             self._subscription.publish(event)
 
     # Sink: there is nobody to tell.

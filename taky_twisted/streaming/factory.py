@@ -60,7 +60,7 @@ class CoTFactory(Factory):
         """
         self.clock, self.connections, self.door, self.monitor = clock, connections, door, monitor
         self.limits: Limits = connections.limits
-        self.recorder, self.accounts = recorder, accounts
+        self.recorder, self.accounts, self.tally = recorder, accounts, router.audiences.tally
         self._auth = auth
         self._router = router
         self._tls = tls
@@ -71,11 +71,14 @@ class CoTFactory(Factory):
         """Whether one more connection from there may be made; asked before TLS."""
         reason = self.connections.why_not(address, self._tls)
         if reason is not None:
-            self.connections.notices.say(
-                "{host} refused at {door}: {reason}", host=host_of(address), door=self.door, reason=reason
-            )
-            self.connections.failures.tell(host_of(address), self.door, reason)
+            self.refused(address, reason)
         return reason is None
+
+    def refused(self, address: IAddress, reason: str) -> None:
+        """Say that somebody is refused before there is a connection for it."""
+        host = host_of(address)
+        self.connections.notices.say("{host} refused at {door}: {reason}", host=host, door=self.door, reason=reason)
+        self.connections.failures.tell(host, self.door, reason)
 
     def buildProtocol(self, addr: IAddress | None) -> CoTProtocol | None:  # type: ignore[override]  # the base's is private
         assert addr is not None

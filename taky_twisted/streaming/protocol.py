@@ -57,7 +57,9 @@ class CoTProtocol(TAKStream):
     def __init__(self, factory: CoTFactory, address: IAddress) -> None:
         limits, connections = factory.limits, factory.connections
         tak = TAKConnection(limits.max_event_bytes, limits.max_unidentified_bytes, connections.shapes.decode)
-        super().__init__(factory.clock, limits, tak, address, factory.door, connections.notices, factory.recorder)
+        super().__init__(
+            factory.clock, limits, tak, address, factory.door, connections.notices, factory.recorder, factory.tally
+        )
         self.factory = factory
         self._handshake: IDelayedCall | None = None
         self._counted_unidentified = True
@@ -83,6 +85,7 @@ class CoTProtocol(TAKStream):
             self._refused(refusal)
             self.abort("")
             return
+        self.factory.connections.handshaken += 1
         self._shown = principal
         if self.factory.wants_password(principal):
             self._login = _Login(LoginReader(self._limits.max_unidentified_bytes))

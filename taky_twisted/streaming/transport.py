@@ -19,6 +19,8 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 KEEPALIVE_IDLE_SECONDS = 60
 KEEPALIVE_INTERVAL_SECONDS = 20
 KEEPALIVE_PROBES = 3
+ACCEPTS_PER_TURN = 4
+"""Connections that a door takes in before those that are there get their turn."""
 
 
 class EagerServer(tcp.Server):
@@ -92,3 +94,19 @@ def write_eagerly(port: IListeningPort) -> None:
     # Twisted's port of a unix socket is a TCP port too, with connections of its own.
     if isinstance(port, tcp.Port) and port.transport is tcp.Server:
         port.transport = EagerServer
+
+
+def accept_few(port: IListeningPort) -> None:
+    """Let a TCP port take in only a few connections in a turn; the others wait in the kernel for the next ones.
+
+    Twisted's own takes more and more of them while more are waiting, and each newcomer is shown what is on the map: in
+    a flood of them nobody else would be served for seconds.
+    """
+    if isinstance(port, tcp.Port):
+        do_read = port.doRead
+
+        def do_read_few() -> None:
+            port.numberAccepts = min(port.numberAccepts, ACCEPTS_PER_TURN)
+            do_read()
+
+        port.doRead = do_read_few  # type: ignore[method-assign]  # this port's alone, which others made

@@ -480,6 +480,27 @@ class StoppingTests(HistoryTests):
         self.successResultOf(self.history.stop())
         self.assertIn("history is kept again; 0 events were left out", self.lines(LogLevel.info))
 
+    def test_watched(self) -> None:
+        """Whoever watches knows why not all is kept, what waits and how much was lost, also when that is over."""
+        self.patch(keeper, "QUEUE_BYTES", 3 * (keeper.ENTRY_BYTES + len(event(marker("0")).xml)))
+        self.start()
+        self.assertEqual((self.history.trouble, self.history.queued, self.history.lost), ("", 0, 0))
+        self.store.answer = lambda: fail(FULL)
+        self.hear(marker("A"))
+        self.clock.advance(1)
+        self.assertIn(FULL.advice, self.history.trouble)
+        self.assertGreater(self.history.queued, 0)
+        for number in range(5):
+            self.hear(marker(f"M{number}"))
+        lost = self.history.lost
+        self.assertGreater(lost, 0)
+        self.store.answer = lambda: succeed(Written())
+        self.clock.pump([5.0, 5.0, 1.0])
+        self.hear(marker("Z"))
+        self.clock.pump([1.0, 5.0])
+        self.assertEqual((self.history.trouble, self.history.queued, self.history.lost), ("", 0, lost))
+        self.successResultOf(self.history.stop())
+
     def test_lost(self) -> None:
         """What cannot be written at the end is counted in the log."""
         self.start()

@@ -48,6 +48,7 @@ class InjectorsTests(SynchronousTestCase):
             self.assertEqual((answer.status, answer.type), (200, "application/json"))
             self.assertEqual(answer.json["type"], "InjectorConfig")
         self.assertEqual([one.xml for one in self.sink.events], [event(marker(uid)).xml for uid in "MNO"])
+        self.assertEqual(self.router.audiences.tally.kinds["marker"].heard, 3)
         self.assertEqual(self.ask("GET", "/Marti/api/cot/xml/M").body, event(marker("M")).xml)
         self.assertEqual(next(xml for _, xml in self.ask.recorder.recorded), event(marker("M")).xml)
 

@@ -226,6 +226,16 @@ class IdentityTests(TLSTestCase):
                 connection.send(spell("GET", path))
                 self.assertEqual(connection.answer().body, b"ALPHA-1 __ANON__")
             self.assertFalse(connection.closed)
+        self.assertEqual(self.connections.handshaken, len(VERSIONS))
+        self.assertEqual(self.connections.answered["/Marti/caller", 200], len(VERSIONS))
+
+    def test_counted(self) -> None:
+        """Answers are counted by the pattern of their route; what asks for nothing that is there is one of all."""
+        connection = self.connect(self.pki.client)
+        for path in ("/nowhere", "/nothing"):
+            connection.send(spell("GET", path))
+            self.assertEqual(connection.answer().status, 404)
+        self.assertEqual(dict(self.connections.answered), {("", 404): 2})
 
     def test_nobody(self) -> None:
         """Without a certificate only the first questions are answered, also where anonymous is on for plain HTTP."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from time import process_time
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -88,6 +89,15 @@ class UploadTests(SynchronousTestCase):
         self.assertEqual(answer.status, 507)
         self.assertIn("stored_files", answer.json["message"])
         connection.lose()
+
+    def test_hostile_type(self) -> None:
+        """A content type that is all quotes and backslashes is refused at once: some parsers try for hours."""
+        for said in ('\\"' * 200 + "x", "\\" * 400 + "x", "\\" * 401, '"' * 401):
+            for name in ("boundary", "a"):
+                kind = f'multipart/form-data; {name}="{said}'
+                began = process_time()
+                self.assertEqual(self.ask("POST", TARGET, form(b"data"), {"Content-Type": kind}).status, 400, kind)
+                self.assertLess(process_time() - began, 1)
 
     def test_form_type(self) -> None:
         """Who sends raw bytes and says nothing of their type gets the type of any file."""

@@ -598,7 +598,7 @@ class TLSTests(ProtocolTestCase):
         pair.say(ping())
         self.assertIn(b"takPong", pair.peer.received)
         self.assertEqual(other.uids(), ["A"])
-        self.assertEqual(self.site.connections.handshakes, 0)
+        self.assertEqual((self.site.connections.handshakes, self.site.connections.handshaken), (0, 1))
         self.assertIn("FOX1 (A) joined as ALPHA-1 from 10.0.0.1:4000 at tls", self.lines("joined")[-1])
 
     def failures(self) -> list[tuple[str, str, str, str]]:
@@ -695,6 +695,7 @@ class TLSTests(ProtocolTestCase):
         (line,) = self.log()
         self.assertIn("10.0.0.1:4000 at tls refused: the client's certificate (FOREIGN-6", line)
         self.assertEqual((len(self.site.connections), self.site.connections.handshakes, self.pending()), (0, 0, 0))
+        self.assertEqual(self.site.connections.handshaken, 0)
 
     def test_revoked_while_connected(self) -> None:
         """Who is revoked while it is connected is dropped when the files are read again; the others stay."""

@@ -33,7 +33,6 @@ FALLBACK_TYPE = "a-f-G-U-C"
 _ROOT = len(PROLOG)
 _HOW = "h-g-i-g-o"
 _NO_FILE_NAME = re.compile(r"[^\w.~@-]")
-_REMARKS = re.compile(rb"<remarks[ >].*?</remarks>", re.DOTALL)
 _FLOW_TAGS = re.compile(rb"<_flow-tags_(?=[ \t\r\n/>])")
 _START_TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*?(/?)>")
 _NOWHERE = '<point lat="0" lon="0" hae="0" ce="9999999" le="9999999"/>'
@@ -136,7 +135,7 @@ def chat_failed(event: Event, max_bytes: int = 0) -> Event:
     """
     failed = _with_root(event, {b"type": CHAT_FAILED}, replace(event, type=CHAT_FAILED))
     if max_bytes and len(failed.xml) > max_bytes:
-        failed.xml = _REMARKS.sub(b"", failed.xml)
+        failed.xml = apply_edits(failed.xml, _without_remarks(failed.xml))
     return failed
 
 
@@ -167,6 +166,32 @@ def with_flow_tag(event: Event, tag: str, now: float) -> bytes:
     if match[1]:
         return xml[: match.start(1)] + b">" + element + b"</detail>" + xml[match.end() :]
     return xml[: match.end()] + element + xml[match.end() :]
+
+
+def _without_remarks(xml: bytes) -> list[Edit]:
+    """Make the edits that take out every ``<remarks>`` in ``<detail>``."""
+    path: list[str] = []
+    edits: list[Edit] = []
+    begin = 0
+    parser = expat.ParserCreate("UTF-8")
+
+    def start(name: str, _attributes: dict[str, str]) -> None:
+        nonlocal begin
+        path.append(name)
+        if path[1:] == ["detail", "remarks"]:
+            begin = parser.CurrentByteIndex
+
+    def end(name: str) -> None:
+        if path[1:] == ["detail", "remarks"]:
+            at = parser.CurrentByteIndex  # behind an empty-element tag, but before an end tag
+            edits.append((begin, xml.index(b">", at) + 1 if xml.startswith(b"</remarks", at) else at, b""))
+        path.pop()
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(xml, True)
+    # The parser holds functions that hold the parser.
+    parser.StartElementHandler = parser.EndElementHandler = None
+    return edits
 
 
 def _place_for_tags(xml: bytes) -> tuple[str, int]:

@@ -147,7 +147,7 @@ class _Shape:
             lat, lon = position(*[text.decode() for text in self._point(values)])
         except MalformedEvent:
             return None
-        if not (time_kept and start_kept and stale_kept) or stale > LATEST:
+        if not (time_kept and start_kept and stale_kept) or stale > LATEST or time > LATEST or start > LATEST:
             return None
         if self._has_marti:
             begin, end = document.index(b"<marti"), document.index(b"</marti>") + len(b"</marti>")

@@ -63,12 +63,12 @@ def decode(document: bytes) -> Event:
     start, start_kept = parse_time(root["start"])
     stale, stale_kept = parse_time(root["stale"])
     edits = reader.edits
-    if not (time_kept and start_kept and stale_kept and stale <= LATEST):
-        values: dict[bytes, str | None] = {b"stale": format_time(stale)}
-        if not time_kept:
-            values[b"time"] = format_time(time)
-        if not start_kept:
-            values[b"start"] = format_time(start)
+    if not (time_kept and start_kept and stale_kept and max(time, start, stale) <= LATEST):
+        values: dict[bytes, str | None] = {
+            b"time": format_time(time),
+            b"start": format_time(start),
+            b"stale": format_time(stale),
+        }
         edits += set_attributes(document, 0, values)
     try:
         lat, lon = position(point["lat"], point["lon"], point["hae"], point["ce"], point["le"])

@@ -8,17 +8,14 @@ comes before it has decided (``nio/codec/impls/AbstractAuthCodec.java``); here t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from lxml import etree
+from xml.parsers import expat
 
 from .errors import RemoteProtocolError
 from .framing import Unreadable, XMLFraming
 
+_MAGIC = 0xBF
 MAX_TEXT_CHARS = 1024
 """Of a name or a password."""
-_PARSER = etree.XMLParser(
-    resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True
-)
 _NOT_FIRST = "the client did not say a name and a password (<auth>) first, as this port wants"
 
 
@@ -43,6 +40,7 @@ class LoginReader:
         """
         self._buffer = bytearray()
         self._framing = XMLFraming(first_bytes, first_bytes)
+        self._begun = False
 
     def receive(self, data: bytes) -> Credentials | None:
         """Take bytes off the wire; None as long as more are needed.
@@ -51,8 +49,10 @@ class LoginReader:
             RemoteProtocolError: something else comes first, or it cannot be read.
         """
         self._buffer += data
-        if self._buffer[:1] == b"\xbf":
-            raise RemoteProtocolError(_NOT_FIRST)
+        if not self._begun and data:
+            self._begun = True
+            if data[0] == _MAGIC:  # only here: it is also the last byte of a byte order mark
+                raise RemoteProtocolError(_NOT_FIRST)
         document = self._framing.next_frame(self._buffer)
         if document is None:
             return None
@@ -72,15 +72,24 @@ def read_login(document: bytes) -> Credentials:
     Raises:
         RemoteProtocolError: no name or no password is in it; the text holds nothing of it.
     """
-    try:
-        auth = etree.fromstring(document, _PARSER)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise RemoteProtocolError("the client's <auth> is not well-formed XML") from error
-    for element in auth.iter("*"):
+    found: list[dict[str, str]] = []
+
+    def start(_name: str, attributes: dict[str, str]) -> None:
         # Its child is called <cot>; some clients say it on <auth> itself.
-        username, password = element.get("username"), element.get("password")
-        if username and password:
-            if len(username) > MAX_TEXT_CHARS or len(password) > MAX_TEXT_CHARS:
-                raise RemoteProtocolError("the client's <auth> holds a name or a password that is too long")
-            return Credentials(username, password, (element.get("uid") or "")[:MAX_TEXT_CHARS])
-    raise RemoteProtocolError("the client's <auth> lacks a name or a password")
+        if not found and attributes.get("username") and attributes.get("password"):
+            found.append(attributes)
+
+    # Expat and not lxml: libxml2 keeps every name that it has ever read until the process ends, and these are those of
+    # strangers. It stands inside of an element here, where no document type can be declared.
+    parser = expat.ParserCreate("UTF-8")
+    parser.StartElementHandler = start
+    try:
+        parser.Parse(document, True)
+    except expat.ExpatError as error:
+        raise RemoteProtocolError("the client's <auth> is not well-formed XML") from error
+    if not found:
+        raise RemoteProtocolError("the client's <auth> lacks a name or a password")
+    username, password = found[0]["username"], found[0]["password"]
+    if len(username) > MAX_TEXT_CHARS or len(password) > MAX_TEXT_CHARS:
+        raise RemoteProtocolError("the client's <auth> holds a name or a password that is too long")
+    return Credentials(username, password, found[0].get("uid", "")[:MAX_TEXT_CHARS])

@@ -293,3 +293,14 @@ class LongChatTests(SynchronousTestCase):
         short = compose.chat_failed(long, size - 1)
         self.assertLess(len(short.xml), size - 1000)
         self.assertEqual((short.type, decode(short.xml[len(PROLOG) :]).detail.chat), ("b-t-f-s", long.detail.chat))
+
+    def test_without_any_text(self) -> None:
+        """However its texts are spelled, and wherever else that word stands, what is left is an event."""
+        for remarks, left in (
+            ("<remarks /><remarks>hello</remarks>", ""),
+            ("<a><remarks /></a><remarks>hello</remarks >", "<a><remarks /></a>"),
+            ("<remarks><remarks>in</remarks>hello</remarks><remarks/>", ""),
+            ("<remarks a='/>'>hello</remarks\n><remarksX/>", "<remarksX/>"),
+        ):
+            failed = compose.chat_failed(event(xml(type_="b-t-f", detail=remarks)), 1)
+            self.assertEqual(failed.xml, compose.chat_failed(event(xml(type_="b-t-f", detail=left))).xml)

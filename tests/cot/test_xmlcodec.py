@@ -64,6 +64,12 @@ class DecodeTests(Refusals):
         self.assertGreater(said.stale, LATEST)
         self.assertIn(b'stale="2106-02-07T06:28:15.000Z"', said.xml)
 
+    def test_time_of_the_far_future(self) -> None:
+        """No client is sent a time or start that ATAK cannot read."""
+        for name in (b"time", b"start"):
+            said = decode(re.sub(name + rb'="[^"]*"', name + b'="9999-01-01T00:00:00.000Z"', xml()))
+            self.assertIn(name + b'="2106-02-07T06:28:15.000Z"', said.xml)
+
     def test_references(self) -> None:
         """What is escaped is read as what it means, and delivered as it was spelled."""
         document = xml("&lt;&#65;&#x1F98A;&quot;&amp;")

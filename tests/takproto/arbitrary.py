@@ -1,20 +1,10 @@
-"""Any event that is valid, in XML and as a message, and what two forms of one event must agree on.
-
-``TAKY_FUZZ_SECONDS`` makes each fuzz target go on for that long with ever new examples; without it a target ends
-after a second or so::
-
-    TAKY_FUZZ_SECONDS=20 python -m twisted.trial \
-        tests.takproto.test_protobuf.FuzzTests tests.takproto.test_protobuf_framing.FuzzTests
-"""
+"""Any event that is valid, in XML and as a message, and what two forms of one event must agree on."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -28,7 +18,6 @@ from taky_twisted.takproto.protobuf_framing import ProtobufFraming
 
 CORPUS = {path.name: path.read_bytes() for path in sorted((Path(__file__).parent / "corpus").glob("*.stream"))}
 """Streams, some of them damaged; their names say what they are."""
-FUZZ_SECONDS = float(os.environ.get("TAKY_FUZZ_SECONDS", "0"))
 TYPED = ("contact", "__group", "precisionlocation", "status", "takv", "track")
 
 BRIEF = settings(
@@ -277,11 +266,3 @@ def damaged(draw: st.DrawFn, samples: list[bytes]) -> bytes:
         new = draw(st.one_of(st.binary(max_size=4), st.just(other[begin : begin + draw(st.integers(0, 64))])))
         data[at : at + count] = new
     return bytes(data)
-
-
-def fuzz(target: Callable[[], None]) -> None:
-    """Run a property, and again until the time is up."""
-    end = monotonic() + FUZZ_SECONDS
-    target()
-    while monotonic() < end:
-        target()

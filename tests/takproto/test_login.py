@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.takproto.errors import RemoteProtocolError
@@ -7,6 +10,7 @@ from taky_twisted.takproto.login import MAX_TEXT_CHARS, Credentials, LoginReader
 
 PROLOG = b'<?xml version="1.0"?>\n'
 AUTH = PROLOG + b'<auth><cot username="fox1" password="secret" uid="ANDROID-1"/></auth>'
+PAGE = resource.getpagesize()
 FOX = Credentials("fox1", "secret", "ANDROID-1")
 EVENT = b'<event version="2.0" uid="A" type="a-f-G"><point/></event>'
 
@@ -36,6 +40,13 @@ class ReaderTests(SynchronousTestCase):
         reader = LoginReader(1000)
         found = [reader.receive(AUTH[at : at + 1]) for at in range(len(AUTH))]
         self.assertEqual(found, [None] * (len(AUTH) - 1) + [FOX])
+
+    def test_byte_order_mark(self) -> None:
+        """A byte order mark in front does no harm, in whatever pieces it comes."""
+        for cut in range(4):
+            reader = LoginReader(1000)
+            self.assertIsNone(reader.receive(b"\xef\xbb\xbf"[:cut]))
+            self.assertEqual(reader.receive(b"\xef\xbb\xbf"[cut:] + AUTH), FOX, f"cut at {cut}")
 
     def test_something_else(self) -> None:
         """An event, a frame of the other protocol, or anything that is refused first is an error."""
@@ -90,6 +101,18 @@ class ReadingTests(SynchronousTestCase):
         for name, password in ((longest + "x", "p"), ("u", longest + "x")):
             document = f'<auth><cot username="{name}" password="{password}"/></auth>'.encode()
             self.assertRaises(RemoteProtocolError, read_login, document)
+
+    def test_nothing_is_left_behind(self) -> None:
+        """The names that a stranger invents take no memory once they are read."""
+
+        def read(count: int) -> int:
+            for number in range(count):
+                names = "".join(f"<n{number}.{other}/>" for other in range(3000))
+                read_login(f'<auth><cot username="u" password="p"/>{names}</auth>'.encode())
+            return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * PAGE
+
+        before = read(5)
+        self.assertLess(read(100) - before, 4 << 20)
 
     def test_hidden(self) -> None:
         """The password is not shown where such a thing is printed."""

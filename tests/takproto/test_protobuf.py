@@ -18,7 +18,7 @@ from taky_twisted.takproto.messages import TakMessage
 from taky_twisted.takproto.protobuf_framing import ProtobufFraming, frame, mesh_frame
 from tests.samples import NOW, chat, marker, sa, to, xml
 
-from .arbitrary import BRIEF, CORPUS, MESSAGES, TYPED_FIELDS, damaged, documents, fuzz, meaning, payloads
+from .arbitrary import BRIEF, CORPUS, MESSAGES, TYPED_FIELDS, documents, meaning, payloads
 
 MILLIS = round(NOW * 1000)
 PRECISION = '<precisionlocation altsrc="DTED0" geopointsrc="GPS"/>'
@@ -406,22 +406,3 @@ class CorpusTests(SynchronousTestCase):
                 "good-unicode.stream": ["café \U0001f98a"],
             },
         )
-
-
-class FuzzTests(SynchronousTestCase):
-    def test_decode(self) -> None:
-        """Whatever bytes come, decoding them gives an event, nothing, or says that they are malformed."""
-        samples = [payload for stream in CORPUS.values() for payload in payloads(stream)]
-        self.assertGreater(len(samples), 8)
-
-        @BRIEF
-        @given(damaged(samples))
-        def target(payload: bytes) -> None:
-            try:
-                event = protobuf.decode(payload)
-            except MalformedEvent:
-                return
-            if event is not None:
-                self.assertEqual(meaning(there_and_back(event).xml), meaning(event.xml))
-
-        fuzz(target)

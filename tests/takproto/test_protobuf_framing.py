@@ -2,16 +2,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.takproto.errors import RemoteProtocolError
 from taky_twisted.takproto.framing import Unreadable
 from taky_twisted.takproto.protobuf_framing import MAX_GARBAGE, ProtobufFraming, frame, mesh_frame, read_mesh
-
-from .arbitrary import BRIEF, CORPUS, damaged, fuzz
 
 LIMIT = 8 << 20
 SMALL, LARGE = b"small", bytes(range(256)) * 2
@@ -131,41 +127,3 @@ class ProtobufFramingTests(SynchronousTestCase):
         framing = ProtobufFraming(1000, 100)
         framing.trust()
         self.assertEqual(framing.next_frame(bytearray(frame(LARGE))), LARGE)
-
-
-class FuzzTests(SynchronousTestCase):
-    def test_frames(self) -> None:
-        """Whatever bytes come, and however cut, the stream gives the same frames and the same end."""
-
-        def outcome(pieces: list[bytes]) -> tuple[list[bytes | Unreadable], str]:
-            framing, buffer, found = ProtobufFraming(1 << 20, 1 << 19), bytearray(), list[bytes | Unreadable]()
-            try:
-                for piece in pieces:
-                    buffer += piece
-                    found += iter(partial(framing.next_frame, buffer), None)
-            except RemoteProtocolError as error:
-                return found, str(error)
-            return found, ""
-
-        @BRIEF
-        @given(damaged(list(CORPUS.values())), st.lists(st.integers(0, 4096), max_size=6))
-        def target(wire: bytes, cuts: list[int]) -> None:
-            ends = [*sorted(cuts), len(wire)]
-            pieces = [wire[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-            self.assertEqual(outcome(pieces), outcome([wire]))
-
-        fuzz(target)
-
-    def test_datagrams(self) -> None:
-        """Whatever datagram comes, it has a payload or is malformed."""
-        samples = [mesh_frame(SMALL), *CORPUS.values()]
-
-        @BRIEF
-        @given(damaged(samples))
-        def target(datagram: bytes) -> None:
-            try:
-                self.assertTrue(datagram.endswith(read_mesh(datagram)))
-            except MalformedEvent:
-                return
-
-        fuzz(target)

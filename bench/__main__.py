@@ -16,12 +16,15 @@ from pathlib import Path
 
 from . import certificates, proc, report
 from .jobs import Job, Outcome
+from .nodes import make_server
 from .report import OURS, Result
 from .scenarios import SCENARIOS, TCP, TLS, Scenario, chosen
 from .servers import Server, ServerFailed, Side, build_limit, install_taky
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT_STALL_SECONDS = 3
+SHORT_NODES, SHORT_NODES_SECONDS = 2, 1.0
+MAX_NODES = 16
 
 
 @dataclass
@@ -37,7 +40,11 @@ class Run:
 
     def scenario(self, scenario: Scenario, over: str) -> None:
         """Run one scenario over TCP or TLS, in turns: ours, theirs, ours, theirs."""
-        sides = [side for side in self.sides if scenario.is_for(taky=side.is_taky, limit=side.limit is not None)]
+        sides = [
+            side
+            for side in self.sides
+            if scenario.is_for(taky=side.is_taky, limit=side.limit is not None, nodes=side.nodes > 0)
+        ]
         rounds = min(self.rounds, scenario.rounds or self.rounds)
         for number in range(1, rounds + 1):
             for side in sides:
@@ -52,16 +59,20 @@ class Run:
 
     def _one(self, scenario: Scenario, over: str, side: Side, number: int) -> Outcome:
         size = scenario.sized(over, short=self.short, against_taky=side.is_taky)
+        if self.short and side.nodes:
+            size |= {"seconds": SHORT_NODES_SECONDS}
         with self._server(scenario, over, side, number) as server:
             job = Job(
                 scenario.name,
                 size,
-                server.port,
-                server.pid,
+                server.ports,
+                server.pids,
                 secrets.token_hex(4),
                 server.http_port,
                 str(server.certificates) if server.certificates is not None else "",
                 exact=side.checkout is not None,
+                redis_pid=server.redis_pid,
+                metrics_port=server.metrics_port,
             )
             outcome = self._generate(scenario, server, job)
             outcome.figures.setdefault("startup_s", server.startup_seconds)
@@ -69,7 +80,7 @@ class Run:
                 server.stop()
                 server.start()
                 again = replace(
-                    job, size=size | {"publish": 0}, port=server.port, http_port=server.http_port, pid=server.pid
+                    job, size=size | {"publish": 0}, ports=server.ports, http_port=server.http_port, pids=server.pids
                 )
                 second = self._generate(scenario, server, again)
                 outcome.figures |= {f"restarted_{name}": value for name, value in second.figures.items()}
@@ -85,7 +96,7 @@ class Run:
             return
         keys = self.folder / "keys" if over == TLS else None
         name = f"{side.name}-{over}" if self.short else f"{scenario.name}-{over}-{side.name}-{number}"
-        server = Server(side, self.folder / name, keys)
+        server = make_server(side, self.folder / name, keys, scenario.counting or self.short)
         server.start()
         if self.short:
             self._shared[over, side.name] = server
@@ -142,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"bench: {failed}", file=sys.stderr)
             return 2
         try:
-            for scenario in chosen(options.only, options.seconds, options.soak_minutes):
+            for scenario in chosen(options.only, options.seconds, options.soak_minutes, bool(options.nodes)):
                 for over in scenario.short_over if options.short else scenario.over:
                     if over in overs and not (options.short and scenario.short is None):
                         run.scenario(scenario, over)
@@ -155,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             run.stop()
     print(report.as_text(report.tables(run.results)))
-    wrong = report.mistakes(run.results)
+    wrong = report.mistakes(run.results, [side.name for side in run.sides if side.checkout == ROOT])
     for line in wrong:
         print(f"WRONG: {line}")
     return 1 if wrong else 0
@@ -168,9 +179,16 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run, in turns (default 5)")
     parser.add_argument(
         "--against",
-        default="taky",
         metavar="WHAT,...",
-        help="taky, limit (a C program that only copies bytes), none, or paths of other checkouts (default taky)",
+        help="taky, limit (a C program that only copies bytes), none, or paths of other checkouts (default taky, "
+        "with --nodes none)",
+    )
+    parser.add_argument(
+        "--nodes",
+        type=_counts,
+        default=(),
+        metavar="N,...",
+        help="also this server as so many nodes joined by a redis-server that is started for it",
     )
     over = parser.add_mutually_exclusive_group()
     for name in (TLS, TCP, "both"):
@@ -192,11 +210,18 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _counts(text: str) -> list[int]:
+    counts = [int(count) for count in text.split(",")]
+    if not all(1 <= count <= MAX_NODES for count in counts):
+        raise argparse.ArgumentTypeError(f"from 1 to {MAX_NODES}, with commas between")
+    return counts
+
+
 def _sides(options: argparse.Namespace, folder: Path) -> list[Side]:
     if options.short:
-        return [Side(OURS, ROOT, options=(f"--stall-seconds={SHORT_STALL_SECONDS}",))]
-    sides = [Side(OURS, ROOT)]
-    for what in options.against.split(","):
+        return [Side(OURS, ROOT, options=(f"--stall-seconds={SHORT_STALL_SECONDS}",)), _nodes(SHORT_NODES)]
+    sides = [Side(OURS, ROOT), *map(_nodes, options.nodes)]
+    for what in (options.against or ("none" if options.nodes else "taky")).split(","):
         checkout = Path(what).resolve()
         if what == "taky":
             sides.append(Side("taky", taky=install_taky(options.cache or folder)))
@@ -207,6 +232,10 @@ def _sides(options: argparse.Namespace, folder: Path) -> list[Side]:
         elif what != "none":
             raise ServerFailed(f"--against={what}: there is no taky_twisted in it; say taky, limit, none or a checkout")
     return sides
+
+
+def _nodes(count: int) -> Side:
+    return Side("1 node" if count == 1 else f"{count} nodes", ROOT, nodes=count)
 
 
 def _commit() -> str:

@@ -22,14 +22,17 @@ class Gone(Exception):
 class Channel:
     """A TCP connection from our side."""
 
-    def __init__(self, port: int, narrow: bool = False) -> None:
+    def __init__(self, port: int, narrow: bool = False, source: str = "") -> None:
         """Begin to connect.
 
         Args:
             port: on the loopback address.
             narrow: keep little in the kernels of both ends, as on a network; loopback would hide megabytes.
+            source: the loopback address to connect from; empty for the usual one.
         """
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if narrow:
             # The other end sizes its buffer in segments: with those of Ethernet it gets a tenth of that of loopback.
@@ -101,8 +104,8 @@ class Channel:
 class TLSChannel(Channel):
     """The same with TLS, in memory, so that one system call brings many records."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, narrow: bool = False) -> None:
-        super().__init__(port, narrow)
+    def __init__(self, port: int, context: ssl.SSLContext, narrow: bool = False, source: str = "") -> None:
+        super().__init__(port, narrow, source)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=False)
         self._begun = False

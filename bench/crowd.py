@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import ssl
 import time
@@ -136,16 +137,19 @@ class Client:
 class Crowd:
     """All clients of one run."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None, run: str, encoding: MakeEncoding) -> None:
+    def __init__(
+        self, ports: Sequence[int], context: ssl.SSLContext | None, run: str, encoding: MakeEncoding, source: str = ""
+    ) -> None:
         """Nobody is there yet.
 
         Args:
-            port: the server's, on the loopback address.
+            ports: the server's, on the loopback address, one for each of its nodes; see `node_of`.
             context: for TLS; None for plain TCP.
             run: what marks this run's events.
             encoding: makes those of clients for which nothing else is said.
+            source: the loopback address that they connect from, if it matters.
         """
-        self._port, self._context, self._encoding = port, context, encoding
+        self._ports, self._context, self._encoding, self._source = ports, context, encoding, source
         self.poll = select.epoll()
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
@@ -163,8 +167,11 @@ class Crowd:
 
     def begin(self, index: int, narrow: bool = False, encoding: MakeEncoding | None = None) -> Client:
         """Let one client begin to connect; for ``narrow`` see `Channel`."""
+        port = self._ports[node_of(index, len(self._ports))]
         channel = (
-            Channel(self._port, narrow) if self._context is None else TLSChannel(self._port, self._context, narrow)
+            Channel(port, narrow, self._source)
+            if self._context is None
+            else TLSChannel(port, self._context, narrow, self._source)
         )
         client = Client(self, index, channel, (encoding or self._encoding)())
         self.by_descriptor[channel.socket.fileno()] = client
@@ -248,6 +255,12 @@ class Crowd:
         for client in list(self.by_descriptor.values()):
             client.leave()
         self.poll.close()
+
+
+def node_of(index: int, nodes: int) -> int:
+    """Say to which node a client connects: evenly, and without a pattern that who talks to whom could share."""
+    block, place = divmod(index, nodes)
+    return random.Random(block).sample(range(nodes), nodes)[place]
 
 
 def tell(tally: Tally, client: Client, sampled: bool) -> None:

@@ -20,9 +20,10 @@ class Job:
 
     scenario: str
     size: Size
-    port: int
-    pid: int
-    """The server's."""
+    ports: list[int]
+    """The server's, one for each of its nodes."""
+    pids: list[int]
+    """Its processes, in the same order."""
     run: str
     """See `events.mark`."""
     http_port: int = 0
@@ -31,11 +32,20 @@ class Job:
     """Folder with keys; empty for plain TCP."""
     exact: bool = True
     """Whether events must arrive byte for byte as they were said."""
+    redis_pid: int = 0
+    """What joins the nodes; 0 for a server that is one process."""
+    metrics_port: int = 0
+    """Where the server counts; 0 if it was not asked for."""
+
+    @property
+    def pid(self) -> int:
+        """The process of a server that is one."""
+        return self.pids[0]
 
     def crowd(self) -> Crowd:
         """Make the clients' side."""
         context = channels.client_context(Path(self.certificates)) if self.certificates else None
-        return Crowd(self.port, context, self.run, XML)
+        return Crowd(self.ports, context, self.run, XML)
 
     def count(self, name: str) -> int:
         """Read a size that is a whole number."""

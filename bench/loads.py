@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import events, proc
-from .crowd import Client, Crowd, MakeEncoding, tell
+from .crowd import Client, Crowd, Failed, MakeEncoding, node_of, tell
 from .jobs import Job, Outcome
 from .talk import Meter, Sender, Talk
 from .tally import Tally
@@ -14,6 +14,7 @@ OpenStreams = Callable[[Crowd, Tally], list[Sender]]
 
 MARKERS_EACH = 20
 """Map items that one sender has, moves and deletes."""
+MEETING_SECONDS = 10.0
 
 
 def broadcast(job: Job) -> Outcome:
@@ -114,10 +115,25 @@ def gather(job: Job, crowd: Crowd, identified: int | None = None, other_encoding
     clients += crowd.connect(half, encoding=other_encoding)
     crowd.identify(clients[:identified])
     crowd.settle(clients)
+    if len(job.ports) > 1:
+        _meet(job, crowd)
     crowd.tally = tally = Tally(len(clients))
     for client in clients:
         tell(tally, client, sampled=client.index % job.count("sample_every") == 0)
     return tally
+
+
+def _meet(job: Job, crowd: Crowd) -> None:
+    """Wait until each node knows what clients of the others have said: one of each says something that all hear."""
+    tally = Tally(len(crowd.clients))
+    talk = Talk(crowd, tally, job.run, [])
+    for client in crowd.clients:
+        tell(tally, client, sampled=False)
+    speakers = {node_of(client.index, len(job.ports)): client for client in crowd.clients}
+    for client in speakers.values():
+        talk.say(position_sender(client, tally, crowd))
+    if not crowd.until(tally.complete, MEETING_SECONDS):
+        raise Failed(f"the nodes do not hear each other within {MEETING_SECONDS:g} s: {tally.lost} events are missing")
 
 
 def _talk(job: Job, open_streams: OpenStreams, other_encoding: MakeEncoding | None = None) -> Outcome:
@@ -132,11 +148,11 @@ def _talk(job: Job, open_streams: OpenStreams, other_encoding: MakeEncoding | No
         rate=size.get("rate", 0.0),
     )
     talk.go_on(size["warm"])
-    meter = Meter(job.pid, talk, tally)
+    meter = Meter(job, talk, tally)
     talk.go_on(size["seconds"])
     outcome.figures = meter.figures()
     talk.drain()
-    outcome.figures["rss_mb"] = proc.memory_kb(job.pid) / 1024
+    outcome.figures["rss_mb"] = sum(map(proc.memory_kb, job.pids)) / 1024
     outcome.figures["stalls"] = talk.stalls
     outcome.judge(job, crowd, tally)
     crowd.close()

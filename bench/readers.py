@@ -82,7 +82,7 @@ def stalled(job: Job) -> Outcome:
     talk = Talk(crowd, tally, job.run, positions, rate=size["rate"])
     chatter = _Chatter(crowd, tally, job, chats)
     talk.go_on(size["warm"], chatter.go_on)
-    meter = Meter(job.pid, talk, tally)
+    meter = Meter(job, talk, tally)
     talk.go_on(size["base"], chatter.go_on)
     outcome.figures = {f"base_{name}": value for name, value in meter.figures().items() if name.endswith("_ms")}
 
@@ -91,7 +91,7 @@ def stalled(job: Job) -> Outcome:
     chatter.alarming = True
     for client in stalling + resuming:
         client.pause()
-    meter = Meter(job.pid, talk, tally)
+    meter = Meter(job, talk, tally)
 
     def each_turn(now: float) -> None:
         chatter.go_on(now)

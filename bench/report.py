@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -24,6 +24,9 @@ _LOAD_COLUMNS = (
     "RSS MB",
     "times less",
 )
+
+_NODES_COLUMNS = ("busiest node", "redis")
+_NODES_FIGURES = ("busiest_us_per_event", "redis_us_per_event")
 
 Table = tuple[str, list[list[str]]]
 """A title, and rows of which the first is the head."""
@@ -96,13 +99,15 @@ def from_json(content: dict[str, Any]) -> list[Result]:
 def tables(results: list[Result]) -> list[Table]:
     """Arrange everything; of several rounds the middle of each figure, of mistakes the sum."""
     found = ratios(results)
-    loads, others = [list(_LOAD_COLUMNS)], [["load", "over", "figure", *_sides(results), "times less"]]
+    joined = any("redis_us_per_event" in result.figures for result in results)
+    columns = [*_LOAD_COLUMNS[:4], *(_NODES_COLUMNS if joined else ()), *_LOAD_COLUMNS[4:]]
+    loads, others = [columns], [["load", "over", "figure", *_sides(results), "times less"]]
     for scenario, over in _loads(results):
         compared = [ratio for ratio in found if (ratio.scenario, ratio.over) == (scenario.name, over)]
         if scenario.shown:
             others += _figure_rows(scenario, over, results, compared)
         else:
-            loads += _load_rows(scenario, over, results, compared)
+            loads += _load_rows(scenario, over, results, compared, joined)
     return [
         (title, rows) for title, rows in (("Clients that say and hear", loads), ("Everything else", others)) if rows[1:]
     ]
@@ -133,12 +138,13 @@ def as_rest(found: list[Table], machine: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def mistakes(results: list[Result], side: str = OURS) -> list[str]:
-    """List what was wrong with one side."""
+def mistakes(results: list[Result], sides: Collection[str] = (OURS,)) -> list[str]:
+    """List what was wrong with some sides."""
     return [
-        f"{result.scenario} over {result.over}, round {result.round}: {wrong}"
+        f"{result.scenario} over {result.over}, round {result.round}: "
+        f"{'' if result.side == OURS else f'{result.side}: '}{wrong}"
         for result in results
-        if result.side == side
+        if result.side in sides
         for wrong in result.wrong
     ]
 
@@ -161,7 +167,9 @@ def _figure(runs: list[Result], name: str, choose: Callable[[list[float]], float
     return _short(choose(values)) if values else ""
 
 
-def _load_rows(scenario: Scenario, over: str, results: list[Result], compared: list[Ratio]) -> list[list[str]]:
+def _load_rows(
+    scenario: Scenario, over: str, results: list[Result], compared: list[Ratio], joined: bool
+) -> list[list[str]]:
     rows = []
     for side in _sides(results):
         runs = _of(results, scenario, over, side)
@@ -170,7 +178,8 @@ def _load_rows(scenario: Scenario, over: str, results: list[Result], compared: l
         counts = "/".join(_figure(runs, name, sum) or "?" for name in _WRONG[:3])
         if any(run.wrong for run in runs):
             counts += " !"
-        names = ("cpu_us_per_event", "cpu_us_per_delivered", "p50_ms", "p99_ms", "max_ms")
+        costs = ("cpu_us_per_event", *(_NODES_FIGURES if joined else ()), "cpu_us_per_delivered")
+        names = (*costs, "p50_ms", "p99_ms", "max_ms")
         less = "; ".join(
             f"{ratio}" if ratio.figure.startswith("cpu") else f"{ratio.figure.removesuffix('_ms')} {ratio}"
             for ratio in compared

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from . import comings, loads, readers, uploads
+from . import comings, flood, loads, readers, uploads
 from .jobs import Job, Outcome, Size
 
 TCP, TLS = "tcp", "tls"
@@ -33,6 +33,10 @@ class Scenario:
     """What must be smaller for taky, which waits with select(2); None if it cannot do it at all."""
     limit: bool = False
     """Whether a program that only copies bytes can do it: all hear all, one event at a time."""
+    nodes: bool = False
+    """Whether a server of several nodes does it too."""
+    counting: bool = False
+    """Whether the server must say what it counts."""
     over_size: dict[str, Size] = field(default_factory=dict)
     """What is different over TCP or TLS."""
     restarted: bool = False
@@ -40,9 +44,9 @@ class Scenario:
     seconds: float = 120.0
     """How long it may take besides what its size says, before it is ended."""
 
-    def is_for(self, *, taky: bool, limit: bool) -> bool:
-        """Whether another server can do it."""
-        return self.limit if limit else not (taky and self.taky is None)
+    def is_for(self, *, taky: bool = False, limit: bool = False, nodes: bool = False) -> bool:
+        """Whether another server than one process of ours can do it."""
+        return self.limit if limit else self.nodes if nodes else not (taky and self.taky is None)
 
     def sized(self, over: str, *, short: bool, against_taky: bool) -> Size:
         """Compute the size of one run."""
@@ -67,6 +71,43 @@ _STALL_FIGURES = (
     "resumed_skipped_positions",
     "lost",
 )
+_FLOOD: Size = {
+    "clients": 50,
+    "rate": 1,
+    "sample_every": 1,
+    "warm": 1,
+    "base": 10,
+    "connects": 10_000,
+    "seconds": 60,
+    "stay": 12,
+    "patience": 30,
+}
+_SHORT_FLOOD: Size = {"clients": 10, "rate": 5, "warm": 0.2, "base": 0.5, "connects": 150, "seconds": 1.5, "stay": 1}
+_FLOOD_FIGURES = (
+    "base_p50_ms",
+    "base_p99_ms",
+    "base_max_ms",
+    "p50_ms",
+    "p99_ms",
+    "max_ms",
+    "lost",
+    "base_server_cpu",
+    "server_cpu",
+    "grown_mb",
+    "rss_mb",
+    "connects",
+    "coming_s",
+    "answered",
+    "not_answered",
+    "answer_p50_ms",
+    "answer_p99_ms",
+    "mute_closed",
+    "refused_max_connections",
+    "refused_max_handshakes",
+    "tls_ok",
+    "tls_too_slow",
+    "tls_broken_off",
+)
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -79,6 +120,7 @@ SCENARIOS: dict[str, Scenario] = {
             _SHORT,
             _COST,
             limit=True,
+            nodes=True,
         ),
         Scenario(
             "flat",
@@ -87,6 +129,7 @@ SCENARIOS: dict[str, Scenario] = {
             _LOAD | {"clients": 101, "senders": 10, "window": 16},
             _SHORT | {"senders": 5},
             _COST,
+            nodes=True,
         ),
         Scenario(
             "hz",
@@ -96,6 +139,7 @@ SCENARIOS: dict[str, Scenario] = {
             _SHORT | {"senders": 21, "rate": 5},
             (*_COST, "p99_ms"),
             limit=True,
+            nodes=True,
         ),
         Scenario(
             "direct",
@@ -104,6 +148,7 @@ SCENARIOS: dict[str, Scenario] = {
             _LOAD | {"clients": 100, "senders": 50, "window": 16, "sample_every": 1},
             _SHORT | {"clients": 20, "senders": 10},
             ("cpu_us_per_event",),
+            nodes=True,
         ),
         Scenario(
             "receivers1000",
@@ -123,6 +168,7 @@ SCENARIOS: dict[str, Scenario] = {
             _SHORT | {"senders": 4},
             _COST,
             rounds=3,
+            nodes=True,
         ),
         Scenario(
             "protobuf",
@@ -261,6 +307,30 @@ SCENARIOS: dict[str, Scenario] = {
             taky=None,
         ),
         Scenario(
+            "flood",
+            "50 clients say a position a second each, while 10,000 others connect from one address within a minute",
+            flood.flood,
+            _FLOOD | {"greeting": 1, "asking": 1, "mute": 1},
+            _SHORT_FLOOD,
+            (),
+            _FLOOD_FIGURES,
+            rounds=1,
+            taky=None,
+            counting=True,
+        ),
+        Scenario(
+            "mute",
+            "as flood, and all others never say a byte",
+            flood.flood,
+            _FLOOD | {"greeting": 0, "asking": 0, "mute": 1},
+            None,
+            (),
+            _FLOOD_FIGURES,
+            rounds=1,
+            taky=None,
+            counting=True,
+        ),
+        Scenario(
             "soak",
             "30 clients say 300 events a second of all kinds, while others connect and leave",
             comings.soak,
@@ -277,17 +347,22 @@ SCENARIOS: dict[str, Scenario] = {
 """All of them by name, in the order in which they are run."""
 
 
-def chosen(names: Sequence[str], seconds: float | None = None, soak_minutes: float | None = None) -> list[Scenario]:
+def chosen(
+    names: Sequence[str], seconds: float | None = None, soak_minutes: float | None = None, nodes: bool = False
+) -> list[Scenario]:
     """Take some scenarios, or all.
 
     Args:
         names: those wanted; none for all.
+        nodes: leave out those that a server of several nodes is not asked to do.
         seconds: how long the loads are measured; None for as long as they say.
         soak_minutes: how long the soak takes; of which two minutes, or half, are not measured.
     """
     found = []
     for name in names or SCENARIOS:
         scenario = SCENARIOS[name]
+        if nodes and not scenario.nodes:
+            continue
         given: Size = {}
         if seconds is not None and not scenario.shown:
             given = {"seconds": seconds}

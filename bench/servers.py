@@ -38,13 +38,22 @@ class Side:
     """Where the program is that only copies bytes (``limit.c``)."""
     options: tuple[str, ...] = ()
     """More of our command line."""
+    nodes: int = 0
+    """How many nodes it has, joined by a Redis; 0 for a single process that needs none."""
 
     @property
     def is_taky(self) -> bool:
         """Whether it is taky."""
         return self.taky is not None
 
-    def command(self, folder: Path, port: int, http_port: int, certificates: Path | None) -> list[str]:
+    @property
+    def has_metrics(self) -> bool:
+        """Whether it can say what it counts."""
+        return self.checkout is not None and (self.checkout / "taky_twisted" / "metrics").exists()
+
+    def command(
+        self, folder: Path, port: int, http_port: int, certificates: Path | None, metrics_port: int = 0
+    ) -> list[str]:
         """Make the command line for one door; writes a configuration file if that takes one."""
         if self.limit is not None:
             shown = ("server.crt", "server.key", "ca.crt") if certificates is not None else ()
@@ -58,6 +67,8 @@ class Side:
         doors = [f"--cot-endpoint={kind}:{port}:interface={HOST}{files}"]
         if self.checkout is None or (self.checkout / "taky_twisted" / "marti").exists():  # older ones have no HTTP
             doors.append(f"--marti-endpoint={kind}:{http_port}:interface={HOST}{files}")
+        if metrics_port:
+            doors.append(f"--metrics-endpoint=tcp:{metrics_port}:interface={HOST}")
         return [sys.executable, "-m", "taky_twisted.cli.taky", f"--data-dir={folder / 'data'}", *doors, *self.options]
 
     def environment(self) -> dict[str, str]:
@@ -75,9 +86,14 @@ class Server:
     side: Side
     folder: Path
     certificates: Path | None = None
+    counting: bool = False
+    """Whether it must say what it counts, if it can."""
     port: int = 0
     http_port: int = 0
+    metrics_port: int = 0
+    redis_pid: int = 0
     startup_seconds: float = 0.0
+    _begun: float = 0.0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -85,33 +101,56 @@ class Server:
         """The process; 0 if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
+    @property
+    def pids(self) -> list[int]:
+        """All its processes."""
+        return [self.pid]
+
+    @property
+    def ports(self) -> list[int]:
+        """Where clients connect."""
+        return [self.port]
+
     def start(self) -> None:
         """Start it and wait until it accepts a connection.
 
         Raises:
             ServerFailed: it ended, or did not listen in time.
         """
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it."""
         self.folder.mkdir(exist_ok=True)
         self.port, self.http_port = free_port(), free_port()
-        begin = time.monotonic()
+        self.metrics_port = free_port() if self.counting and self.side.has_metrics else 0
+        self._begun = time.monotonic()
         with (self.folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
-                self.side.command(self.folder, self.port, self.http_port, self.certificates),
+                self.side.command(self.folder, self.port, self.http_port, self.certificates, self.metrics_port),
                 cwd=self.folder,
                 env=self.side.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        while time.monotonic() - begin < START_SECONDS:
-            if self._process.poll() is not None:
-                raise ServerFailed(f"{self.side.name} ended with status {self._process.returncode}:\n{self.log()}")
+
+    def wait(self) -> None:
+        """Wait until it accepts a connection.
+
+        Raises:
+            ServerFailed: it ended, or did not listen in time.
+        """
+        while time.monotonic() - self._begun < START_SECONDS:
+            if not self.pid:
+                raise ServerFailed(f"{self.side.name} has ended:\n{self.log()}")
             try:
                 socket.create_connection((HOST, self.port), 1).close()
             except OSError:
                 time.sleep(0.005)
                 continue
-            self.startup_seconds = time.monotonic() - begin
+            self.startup_seconds = time.monotonic() - self._begun
             return
         self.stop()
         raise ServerFailed(f"{self.side.name} did not listen within {START_SECONDS:g} s:\n{self.log()}")
@@ -119,19 +158,23 @@ class Server:
     def stop(self) -> None:
         """End it, at last by force."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            end(process)
 
     def log(self) -> str:
         """Read the last lines that it logged."""
         lines = (self.folder / "log.txt").read_text("utf-8", "replace").splitlines()
         return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process of ours, at last by force."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

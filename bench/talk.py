@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from . import proc
 from .crowd import OPEN, Client, Crowd
 from .events import mark
+from .jobs import Job
 from .tally import Tally
 
 STALL_SECONDS = 2.0
@@ -117,22 +118,29 @@ class Talk:
 class Meter:
     """What the server used, and what was said and heard, since it was made."""
 
-    def __init__(self, pid: int, talk: Talk, tally: Tally) -> None:
-        self._pid, self._talk, self._tally = pid, talk, tally
+    def __init__(self, job: Job, talk: Talk, tally: Tally) -> None:
+        self._job, self._talk, self._tally = job, talk, tally
         tally.forget_latencies()
         self._begin = self._now()
 
     def figures(self) -> dict[str, float]:
-        """Compute what an event costs, and how late events were."""
-        seconds, cpu, said, delivered = (now - then for now, then in zip(self._now(), self._begin, strict=True))
+        """Compute what an event costs, and how late events were; of several nodes also what the busiest one does."""
+        seconds, said, delivered, redis, *nodes = (
+            now - then for now, then in zip(self._now(), self._begin, strict=True)
+        )
+        cpu, each = sum(nodes), 1e6 / max(said, 1)
+        joined = {"busiest_us_per_event": max(nodes) * each, "redis_us_per_event": redis * each}
         return {
             "events_per_s": said / seconds,
             "delivered_per_s": delivered / seconds,
-            "cpu_us_per_event": cpu * 1e6 / max(said, 1),
+            "cpu_us_per_event": cpu * each,
             "cpu_us_per_delivered": cpu * 1e6 / max(delivered, 1),
             "server_cpu": cpu / seconds,
+            **(joined if self._job.redis_pid else {}),
             **self._tally.latency_ms(),
         }
 
-    def _now(self) -> tuple[float, float, int, int]:
-        return time.monotonic(), proc.cpu_seconds(self._pid), self._talk.said, self._tally.delivered
+    def _now(self) -> tuple[float, ...]:
+        processes = (self._job.redis_pid, *self._job.pids)
+        used = [proc.cpu_seconds(pid) if pid else 0.0 for pid in processes]
+        return time.monotonic(), self._talk.said, self._tally.delivered, *used

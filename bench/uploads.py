@@ -30,7 +30,7 @@ def uploads(job: Job) -> Outcome:
         crowd, tally, job.run, [position_sender(client, tally, crowd) for client in crowd.clients], rate=size["rate"]
     )
     talk.go_on(size["warm"])
-    meter = Meter(job.pid, talk, tally)
+    meter = Meter(job, talk, tally)
     talk.go_on(size["base"])
     outcome.figures = {f"base_{name}": value for name, value in meter.figures().items() if name.endswith("_ms")}
 
@@ -41,7 +41,7 @@ def uploads(job: Job) -> Outcome:
         subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
         for number in range(job.count("uploads"))
     ]
-    meter = Meter(job.pid, talk, tally)
+    meter = Meter(job, talk, tally)
 
     def each_turn(now: float) -> None:
         nonlocal peak

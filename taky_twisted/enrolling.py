@@ -57,7 +57,7 @@ class Enrolling:
         """
         self._reactor, self._was_banned = reactor, was_banned
         self._thread = DiskThread("enrollment", reactor)
-        self._profiles = Profiles(folder.path / FOLDER)
+        self._profiles = Profiles(folder.shared / FOLDER)
         self.invites = Invites(store, reactor)
         self.reload: Callable[[], Awaitable[object]] = lambda: succeed(None)
         """Makes the server act on the certificate register, at once."""

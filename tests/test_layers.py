@@ -4,9 +4,9 @@
   1   cot, takproto                                            pure: no Twisted, nothing of ours but cot
   2   identity, routing, enterprise_sync, history, video,      the domain: may import 1, and each other, though never
       enrollment, missions; interfaces, records, background,   in a circle
-      logs, own_thread, config.limits, config.values (data)
-  3   stores, bus (back); streaming, marti, web, admin, cli    doors: may import 1 and 2, never another door; the
-      (front); config, endpoints, data_folder                  settings (the last three) may be used by a front door
+      logs, own_thread, redis_client, config.limits, config.values (data)
+  3   stores, bus (back); streaming, marti, web, admin,        doors: may import 1 and 2, never another door; the
+      metrics, cli (front); config, endpoints, data_folder     settings (the last three) may be used by a front door
   4   server, doors, opening, reloading, api, operating, ...;  wires; nobody imports tap, and it alone has the reactor
       tap
 ====  =======================================================  =====================================================
@@ -27,10 +27,29 @@ PACKAGE = "taky_twisted"
 PURE = {"cot", "takproto"}
 DOMAIN = {"identity", "routing", "enterprise_sync", "history", "video", "enrollment", "missions"}
 GROUND = {"interfaces", "records", "background", "logs", "notices", "own_thread", "config.limits", "config.values"}
+GROUND |= {"json_logs", "record_codec", "redis_client", "redis_errors", "redis_protocol"}
 BACK = {"stores", "bus"}
-FRONT = {"streaming", "marti", "web", "admin", "cli"}
+FRONT = {"streaming", "marti", "web", "admin", "metrics", "cli"}
 SETTINGS = {"config", "endpoints", "data_folder"}
-TOP = {"server", "doors", "reloading", "api", "operating", "notify", "admitting", "enrolling", "opening", "tap"}
+TOP = {
+    "server",
+    "doors",
+    "reloading",
+    "api",
+    "operating",
+    "notify",
+    "admitting",
+    "enrolling",
+    "opening",
+    "joining",
+    "sharing",
+    "timekeeping",
+    "watching",
+    "tap",
+    "signals",
+    "supervised",
+    "supervising",
+}
 
 LAYER = {
     **dict.fromkeys(PURE, 1),

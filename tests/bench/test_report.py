@@ -46,6 +46,14 @@ class ReportTests(SynchronousTestCase):
         """Only what this server did wrong makes the run fail."""
         self.assertEqual(mistakes(self.results), ["w1 over tcp, round 2: 1 lost"])
 
+    def test_mistakes_of_nodes(self) -> None:
+        """A server of several nodes is this one too, and it is said how many they were."""
+        results = [*self.results, result("2 nodes", 1, 9, wrong=("3 lost",))]
+        self.assertEqual(
+            mistakes(results, ["ours", "2 nodes"]),
+            ["w1 over tcp, round 2: 1 lost", "w1 over tcp, round 1: 2 nodes: 3 lost"],
+        )
+
     def test_tables(self) -> None:
         """Tables have the middle of each figure and the sum of mistakes, as text and as reST, also from a file."""
         storm = Result("storm", "tls", "ours", 1, {"cpu_us_per_connect": 1234.5}, [])
@@ -62,6 +70,14 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("cpu abacus", as_rest(found, made["machine"]))
         self.assertIn("   * - w1\n     - TCP\n     - ours\n", as_rest(found, made["machine"]))
 
+    def test_nodes(self) -> None:
+        """Where there are nodes, the busiest one and Redis have a column each; who has none has an empty cell."""
+        nodes = {"cpu_us_per_event": 30.0, "busiest_us_per_event": 16.0, "redis_us_per_event": 2.0}
+        found = tables([result("ours", 1, 5), Result("w1", "tcp", "2 nodes", 1, nodes, [])])
+        ((_, (head, ours, theirs)),) = found
+        self.assertEqual(head[3:7], ["us/event", "busiest node", "redis", "us/delivered"])
+        self.assertEqual((ours[3:7], theirs[3:7]), (["", "", "", "5"], ["30", "16", "2", ""]))
+
     def test_slope(self) -> None:
         """Memory that grows by a line has its slope; noise around it does not hide it."""
         self.assertEqual(slope([]), 0.0)
@@ -77,6 +93,16 @@ class SizeTests(SynchronousTestCase):
         self.assertEqual(connections.sized("tls", short=False, against_taky=False)["clients"], 1000)
         self.assertEqual(connections.sized("tls", short=True, against_taky=False)["clients"], 100)
         self.assertEqual(SCENARIOS["idle"].sized("tcp", short=False, against_taky=True)["clients"], 900)
+
+    def test_nodes(self) -> None:
+        """Of all scenarios those are left that several nodes are asked to do; a limit or taky are asked for others."""
+        self.assertEqual(
+            [scenario.name for scenario in chosen((), nodes=True)], ["w1", "flat", "hz", "direct", "mixed"]
+        )
+        self.assertTrue(SCENARIOS["flat"].is_for(nodes=True))
+        self.assertFalse(SCENARIOS["flat"].is_for(limit=True))
+        self.assertFalse(SCENARIOS["storm"].is_for(nodes=True))
+        self.assertFalse(SCENARIOS["flood"].is_for(taky=True))
 
     def test_chosen(self) -> None:
         """Seconds are for loads, minutes for the soak, of which the beginning is not measured."""

@@ -34,6 +34,7 @@ class StreamClient:
         port: int,
         context: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
+        first: bytes = b"",
     ) -> None:
         """Connect.
 
@@ -42,6 +43,7 @@ class StreamClient:
             port: on loopback.
             context: for TLS.
             receive_buffer: bytes that the kernel keeps for us, if not as many as usual.
+            first: said before anything else, as a load balancer does.
         """
         self.socket = socket.socket()
         test.addCleanup(self.close)
@@ -49,6 +51,7 @@ class StreamClient:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(SECONDS)
         self.socket.connect(("127.0.0.1", port))
+        self.socket.sendall(first)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self._buffer = b""

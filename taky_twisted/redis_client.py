@@ -269,8 +269,10 @@ def _introduction(settings: RedisSettings) -> list[tuple[Argument, ...]]:
     if settings.password_file is not None:
         password = _read_password(settings.password_file)
     said: list[tuple[Argument, ...]] = []
-    if password is not None:
-        said.append(("AUTH", settings.user, password) if settings.user is not None else ("AUTH", password))
+    if settings.user is not None:
+        said.append(("AUTH", settings.user, password or ""))  # a user may need none
+    elif password is not None:
+        said.append(("AUTH", password))
     if settings.db:
         said.append(("SELECT", settings.db))
     said.append(("PING",))

@@ -24,6 +24,8 @@ _ADVICE = {
     "NOREPLICAS": "Redis waits for its replicas (min-replicas-to-write): bring them back.",
 }
 """What an operator can do, by the first word of what Redis says."""
+_NO_RIGHT_IN_SCRIPT = ("The user executing the script", "ACL failure in script")
+"""How it begins what it says of a right that is missing within a script; depends on its version."""
 _PASSING = frozenset({"LOADING", "BUSY", "MASTERDOWN"})
 """What Redis says while it is not ready yet."""
 
@@ -54,6 +56,8 @@ class RedisRefused(RedisError):
     @property
     def advice(self) -> str:  # type: ignore[override]  # depends on the code
         """What the operator can do, as a sentence."""
+        if str(self).removeprefix("ERR ").startswith(_NO_RIGHT_IN_SCRIPT):
+            return _ADVICE["NOPERM"]
         return _ADVICE.get(self.code, "Look up this error in Redis' manual, and into its log.")
 
 

@@ -136,7 +136,8 @@ def _cancel(call: IDelayedCall | None) -> None:
 def _refusal(reply: Any) -> RedisRefused | None:
     """Find the error in a reply, also in that of a transaction."""
     if isinstance(reply, ResponseError):
-        return RedisRefused(str(reply).partition(" script: ")[0])  # where in a script it was helps nobody
+        # Where in a script it was helps nobody, and what an unknown command said may be a password.
+        return RedisRefused(str(reply).partition(" script: ")[0].partition(", with args beginning with:")[0])
     if isinstance(reply, list):
         return next(filter(None, map(_refusal, reply)), None)
     return None

@@ -66,7 +66,7 @@ _TEXTS: dict[str, tuple[Callable[[str], Any], str]] = {
     "bus": (parse_redis_endpoint, "Redis where the nodes of one server meet, redis:ENDPOINT; there is one by default."),
     "workers": (
         parse_workers,
-        "With `taky`: start so many processes that are one server; they need a bus, and share each TCP port. [default: 1]",
+        "With `taky`: start so many processes that are one server; they need a bus, and share TCP ports. [default: 1]",
     ),
     "worker": (parse_worker, "Be this one of several processes, 1 to 64, which somebody else starts; it needs a bus."),
     "redis-user": (str, "ACL user in Redis; by default Redis' default user."),

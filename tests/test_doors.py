@@ -129,7 +129,7 @@ class DoorsTests(SynchronousTestCase):
         )
 
     def test_shut(self) -> None:
-        """It is known which doors take nobody in: all before they are opened, all while they are held, or single ones."""
+        """It is known which doors take nobody in: all before they are opened or while they are held, or single ones."""
         ports = [OpenPort(), OpenPort()]
         udp = OpenPort()
         doors = Doors([door(ports[0]), door(ports[1], "tcp:8089")], [lambda: udp])

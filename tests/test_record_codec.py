@@ -45,7 +45,7 @@ class RecordCodecTests(SynchronousTestCase):
         self.assertEqual(make(Item, spelled, uid="M"), item("M"))
 
     def test_other_versions(self) -> None:
-        """A field that is not known is passed over, one that may be left out has its default; another version is refused."""
+        """An unknown field is passed over, one that may be left out has its default; another version is refused."""
         record = contract.emergency()
         spelled = json.loads(encode(record))
         del spelled["uids"]

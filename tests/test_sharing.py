@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography.x509 import load_pem_x509_crl
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel
@@ -176,6 +176,15 @@ class SharingTests(TestCase):
         token = await one.api.tokens.make(one.accounts.principal("anna"))
         await deferLater(IReactorTime(reactor), 1.1)
         self.assertEqual((await other.api.tokens.check(token)).name, "anna")
+
+    async def test_same_time(self) -> None:
+        """Nodes that are started for the first time at the same time agree before they open their doors."""
+        self.nodes = [Node(self.folder / str(number), self.redis.unix_endpoint) for number in range(4)]
+        await gatherResults([Deferred.fromCoroutine(node.start()) for node in self.nodes])
+        for _ in range(2):
+            for name in ("server-id", "jwt.key"):
+                self.assertEqual(len({(self.folder / str(number) / name).read_bytes() for number in range(4)}), 1, name)
+            await deferLater(IReactorTime(reactor), 0.5)
 
     async def test_register(self) -> None:
         """A ban on one node is in the register of another one, and its doors are told, before they open or after."""

@@ -324,25 +324,32 @@ class SharedLog(Service):
             self._taking.release()
 
     async def _take_kind(self, kind: Kind, entries: Mapping[str, Found]) -> None:
-        beaten = {key: pending for key in entries if (pending := self._copy.pending.get((kind.name, key))) is not None}
-        for key, pending in beaten.items():
-            self._copy.drop((kind.name, key), pending)
-            told = kind.lasting or pending.payload == entries[key].payload
-            if not told and not self._copy.has((kind.name, key), pending.payload):
-                self._say_beaten(kind, key, pending)
-            if kind.lost is not None and pending.new and pending.payload is not None:
-                kind.lost(key, pending.payload, entries[key].payload)
-        changed = {
-            key: entry.payload
-            for key, entry in entries.items()
-            if key in beaten or not self._copy.has((kind.name, key), entry.payload)
-        }
+        changed: dict[str, bytes | None] = {}
+        for key, there in entries.items():
+            pending = self._copy.pending.get((kind.name, key))
+            if pending is not None:
+                self._give_way(kind, key, pending, there)
+            if pending is not None or not self._copy.has((kind.name, key), there.payload):
+                changed[key] = there.payload
         taken = entries.keys() - changed.keys()
         if changed:
             taking = undeterred(self.log, f"taking in {kind.name} of other nodes", partial(kind.take_in, changed))()
             taken = taken.union(cast("Collection[str] | None", await taking) or ())
         for key in taken:
+            pending = self._copy.pending.get((kind.name, key))
+            if pending is not None and pending.new:
+                # It was made here while that was being taken in, which was first all the same.
+                self._give_way(kind, key, pending, entries[key])
             self._copy.agreed((kind.name, key), entries[key].version, entries[key].payload)
+
+    def _give_way(self, kind: Kind, key: str, pending: Pending, there: Found) -> None:
+        """Drop a change that was made here, for what another node says."""
+        self._copy.drop((kind.name, key), pending)
+        told = kind.lasting or pending.payload == there.payload
+        if not told and not self._copy.has((kind.name, key), pending.payload):
+            self._say_beaten(kind, key, pending)
+        if kind.lost is not None and pending.new and pending.payload is not None:
+            kind.lost(key, pending.payload, there.payload)
 
     def _say_beaten(self, kind: Kind, key: str, pending: Pending) -> None:
         say = self.log.info if kind.first_wins else self.log.warn

@@ -143,21 +143,29 @@ def changed(text: str, changes: Changes) -> str:
         changes: by section and key; None takes the key away.
     """
     lines: list[str] = []
-    left, section, skipping = dict(changes), "", False
+    left, section = dict(changes), ""
+    level, in_key, skipping = 0, False, False
     # Only what ends a line for whoever reads the file: splitlines() knows more.
     for line in io.StringIO(text, newline=None).read().removesuffix("\n").split("\n"):
-        if skipping and line[:1].isspace() and line.strip():
-            continue  # it goes on with a value that was changed
-        skipping = False
-        if header := re.match(r"\[([^\]]+)\]", line):
-            lines += _missing(left, section)
-            section = header[1]
-        elif (key := re.match(r"([^\s=:#;][^=:]*?)\s*(?:[=:]|$)", line)) and (section, key[1].lower()) in changes:
-            skipping = True
-            value = left.pop((section, key[1].lower()), None)
-            if value is not None:
-                lines.append(f"{key[1]} = {value}")
-            continue
+        said = line.strip()
+        indent = line[: len(line) - len(line.lstrip())]
+        if said and said[0] not in "#;":
+            if in_key and len(indent) > level:  # it goes on with a value
+                if skipping:
+                    continue
+            elif header := re.match(r"\[(.+)\]", said):
+                # Indented as much as what follows, or that would go on with the last of them.
+                lines += (f"{indent}{each}" for each in _missing(left, section))
+                section, level, in_key, skipping = header[1], len(indent), False, False
+            else:
+                key = re.split("[=:]", said, maxsplit=1)[0].rstrip()
+                place = section, key.lower()
+                level, in_key, skipping = len(indent), True, place in changes
+                if skipping:
+                    value = left.pop(place, None)
+                    if value is not None:
+                        lines.append(f"{indent}{key} = {value}")
+                    continue
         lines.append(line)
     lines += _missing(left, section)
     for section in dict.fromkeys(section for (section, _), value in left.items() if value is not None):

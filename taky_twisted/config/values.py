@@ -24,7 +24,7 @@ _HOST = re.compile(r"[\w.-]{1,253}")
 _URL = re.compile(r"(https?)://(\[([0-9A-Fa-f:.]+)\]|[\w.-]{1,253})(:[0-9]{1,5})?/?", re.ASCII | re.IGNORECASE)
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDPOINT = re.compile(r"[a-z][a-z0-9]*:.+")
-_IN_URL = re.compile(r"//.*@")
+_IN_URL = re.compile(r"(?<=//).*(?=@)|(?<=[?&]password=)[^&]*")
 
 
 MAX_GROUP_NAME = 255
@@ -239,8 +239,8 @@ def parse_group_names(text: str) -> tuple[str, ...]:
 
 
 def without_password(text: str) -> str:
-    """Leave out what stands before the @ of an address."""
-    return _IN_URL.sub("//(not shown)@", text)
+    """Leave out what stands before the @ of an address, or in it as ``password=``."""
+    return _IN_URL.sub("(not shown)", text)
 
 
 def parse_url(text: str) -> str:

@@ -145,8 +145,8 @@ def load_revoked(source: Source, authorities: list[x509.Certificate]) -> frozens
         try:
             found = [x509.load_pem_x509_crl(block) for block in blocks] or [x509.load_der_x509_crl(content)]
             # What is inside is only looked at when it is asked for.
-            listed = [(each, distinguished_name(each.issuer), [entry.serial_number for entry in each]) for each in found]
-        except ValueError as error:
+            listed = [(each, distinguished_name(each.issuer), [one.serial_number for one in each]) for each in found]
+        except (ValueError, x509.InvalidVersion) as error:
             raise EndpointError(f"{part}: not a certificate revocation list (PEM or DER)") from error
         for each, issuer, serials in listed:
             _check_list(part, each, issuer, authorities)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, TimeoutError
 
 from taky_twisted.interfaces import StoreError, StoreState
 from taky_twisted.logs import Logger
-from taky_twisted.records import LISTS
 from taky_twisted.redis_client import Redis, RedisError, RedisRefused
 from taky_twisted.stores.redis_places import Command, Places, decoded
 from taky_twisted.stores.redis_reading import READ_SECONDS, Reading
@@ -35,6 +35,8 @@ CLOSE_SECONDS = 5.0
 """After this time closing gives up on a Redis that does not answer."""
 BATCH_COMMANDS = 150
 """Commands that Redis does at once; to spell them takes a millisecond, in which this process does nothing else."""
+BATCH_BYTES = 1 << 20
+"""After so much a batch ends as well: a slow network must carry it before it is given up."""
 
 _PASSING = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 """With these errors Redis can be read, and can be written again once somebody has made room for it."""
@@ -145,12 +147,13 @@ class RedisStore:
         flushing = self._behind.flush()
         flushing.addTimeout(CLOSE_SECONDS, self._clock, lambda _, seconds: None)
         await flushing
-        missing = self._behind.stop()
+        self._behind.stop()
+        await self._redis.stopService()  # a batch that still is on its way fails now
+        missing = self._behind.state.pending
         if missing:
             self.log.warn(
                 "{missing} changes could not be written to {where} and are lost", missing=missing, where=self.where
             )
-        await self._redis.stopService()
 
     def _came(self) -> None:
         # Also if nothing has changed: to see what it still has, and to say that the outage is over.
@@ -171,25 +174,39 @@ class RedisStore:
             if self._incomplete:
                 await self._write_anew()
         except RedisError as error:
-            # Who is not answered does not know what was done: what was put may have to be removed.
-            for place, record in changes.items():
-                if record is not None:
-                    self._behind.found(place)
             raise _cannot_write(error) from error
 
     async def _do(self, changes: Iterable[tuple[Place, Record | None]]) -> None:
         commands: list[Command] = []
-        now = self._clock.seconds()
-        for (kind, key), record in changes:
-            commands += self._places.remove(kind, key) if record is None else self._places.put(record, now)
-            if len(commands) >= BATCH_COMMANDS:
-                await self._ask(commands)
-                commands = []
-        await self._ask(commands)
+        put: list[Place] = []
+        size = 0
+        # What is removed comes first: one that is full does that still.
+        for place, record in sorted(changes, key=lambda change: change[1] is not None):
+            if record is None:
+                more = self._places.remove(*place)
+            else:
+                more = self._places.put(record, self._clock.seconds())
+                put.append(place)
+            commands += more
+            size += sum(len(word) for command in more for word in command if isinstance(word, bytes))
+            if len(commands) >= BATCH_COMMANDS or size >= BATCH_BYTES:
+                await self._ask(commands, put)
+                commands, put, size = [], [], 0
+        await self._ask(commands, put)
 
-    async def _ask(self, commands: list[Command]) -> None:
+    async def _ask(self, commands: list[Command], put: Iterable[Place] = ()) -> None:
         self._asked = number = self._asked + 1
-        before = await self._redis.call(*self._places.write(number, commands), seconds=WRITE_SECONDS)
+        nothing_done = False
+        try:
+            before = await self._redis.call(*self._places.write(number, commands), seconds=WRITE_SECONDS)
+        except RedisRefused as error:
+            nothing_done = error.code in _PASSING
+            raise
+        finally:
+            # Who is not answered does not know what was done: what was put may have to be removed.
+            if not nothing_done:
+                for place in put:
+                    self._behind.found(place)
         if before < self._done:
             self._incomplete = True
         self._done = number
@@ -197,12 +214,22 @@ class RedisStore:
     async def _write_anew(self) -> None:
         """Write everything that there is, and remove what should be there no more."""
         self.log.info("{where} has lost something; everything is written anew", where=self.where)
-        for kind in LISTS:
+        for kind in self._places.own:
             keys = await self._redis.call("HKEYS", self._places.hash_of(kind), seconds=READ_SECONDS)
-            places: list[Place] = [(kind, decoded(key)) for key in keys]
+            places = [(kind, key) for key in map(_decoded, keys) if key is not None]
             await self._do([(place, None) for place in places if place not in self._records])
         self._incomplete = False
-        await self._do(list(self._records.items()))
+        try:
+            await self._do(list(self._records.items()))
+        except RedisError:
+            self._incomplete = True
+            raise
+
+
+def _decoded(key: bytes) -> str | None:
+    with suppress(UnicodeDecodeError):  # another program's, who knows what for
+        return decoded(key)
+    return None
 
 
 def _cannot_write(error: RedisError) -> CannotWrite:

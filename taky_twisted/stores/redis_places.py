@@ -3,7 +3,8 @@
 =====================================  ====================================================================
 ``taky:{hostname}:persist:{uid}``      an item's XML, expiring when it leaves the map: taky's own documented keys,
                                        which other programs read and write
-``taky:{hostname}:store:items``        a hash, by uid: what the XML does not say, and a digest of it
+``taky:{hostname}:store:items``        a hash, by uid: what the XML does not say, its groups above all, and a
+                                       digest of it
 ``taky:{hostname}:store:{list}``       a hash for each other kind of record, by its key
 ``taky:{hostname}:store:written:{id}`` the number of the newest batch of one run of a server
 =====================================  ====================================================================
@@ -17,6 +18,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from taky_twisted.cot.event import PROLOG
+from taky_twisted.cot.times import LATEST
 from taky_twisted.record_codec import encode, make, read
 from taky_twisted.records import LISTS, Record
 from taky_twisted.redis_errors import Argument
@@ -45,16 +47,20 @@ A batch that was given up because Redis hung may still arrive, after newer ones:
 """
 
 READ = """
-local found = {}
+local found, size = {}, 0
 for at, key in ipairs(KEYS) do
+    if size >= tonumber(ARGV[2]) then break end
     local value = redis.pcall('GETRANGE', key, 0, ARGV[1])
-    if type(value) ~= 'string' then value = false end
+    if type(value) == 'string' then size = size + #value else value = false end
     found[2 * at - 1] = value
     found[2 * at] = redis.call('PTTL', key)
 end
 return found
 """
-"""Read texts, each cut off at a length, and for how many milliseconds they are there; nothing for what is no text."""
+"""Read texts, each cut off at a length, and for how many milliseconds they are there; nothing for what is no text.
+
+When these are so many bytes that it is enough, the rest is left out.
+"""
 
 
 class Places:
@@ -69,28 +75,31 @@ class Places:
             node: names this node of a server that has several.
         """
         self.persist = f"taky:{hostname}:persist:".encode()
+        self._items = f"taky:{hostname}:store:{LISTS[Item]}"
         self._store = f"taky:{hostname}:store:{node}:" if node else f"taky:{hostname}:store:"
         self.written = f"{self._store}written:{run}"
+        self.own = tuple(kind for kind in LISTS if kind is not Item or not node)
+        """The kinds of records that no other node puts there."""
 
     def hash_of(self, kind: type[Record]) -> str:
         """Name the hash of a kind of record."""
-        return f"{self._store}{LISTS[kind]}"
+        return self._items if kind is Item else f"{self._store}{LISTS[kind]}"
 
     def write(self, number: int, commands: list[Command]) -> Command:
         """Spell a batch of commands; it is not done after one with a higher number."""
         words = [word for command in commands for word in (len(command), *command)]
         return ("EVAL", WRITE, 1, self.written, number, WRITTEN_SECONDS, *words)
 
-    def read(self, keys: list[bytes], longest: int) -> Command:
-        """Spell a reading of texts up to a length."""
-        return ("EVAL", READ, len(keys), *keys, longest)
+    def read(self, keys: list[bytes], longest: int, enough: int) -> Command:
+        """Spell a reading of texts up to a length, the first of them until it is enough bytes."""
+        return ("EVAL", READ, len(keys), *keys, longest, enough)
 
     def put(self, record: Record, now: float) -> list[Command]:
         """Spell what keeps a record; one that has expired is removed."""
         key = encoded(record.key)
         if not isinstance(record, Item):
             return [("HSET", self.hash_of(type(record)), key, encode(record))]
-        milliseconds = int((record.expires - now) * 1000)
+        milliseconds = int((min(record.expires, LATEST) - now) * 1000)
         if milliseconds <= 0:
             return self.remove(Item, record.key)
         value, index = spell_item(record)

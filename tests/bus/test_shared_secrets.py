@@ -89,6 +89,28 @@ class SharedSecretsTests(SynchronousTestCase):
         self.assertEqual(self.other.taken, [b"one", b"one"])
         self.assertEqual([found.payload for found in self.redis.entries.values()], [b"one"])
 
+    def test_made_meanwhile(self) -> None:
+        """What is made just while another node's is being written gives way to that, here and everywhere."""
+        self.one.start()
+        self.other.start()
+        self.one.secrets.made("key", b"one")
+        self.one.settle()
+        while not self.other.log._taking.locked:
+            if self.other.redis.waiting:
+                self.other.redis.step()
+            else:
+                self.other.redis.hear()
+        while self.other.redis.waiting:
+            self.other.redis.step()
+        self.other.path.write_bytes(b"other")
+        self.other.secrets.made("key", b"other")
+        for _ in range(3):
+            self.other.settle()
+            self.one.settle()
+        self.assertEqual([found.payload for found in self.redis.entries.values()], [b"one"])
+        self.assertEqual((self.one.taken, self.other.taken), ([], [b"one"]))
+        self.assertEqual(self.other.log._copy.pending, {})
+
     def test_bad(self) -> None:
         """What cannot be such a file is neither told nor taken, and what is not known here is left alone."""
         self.one.path.write_bytes(b"bad")

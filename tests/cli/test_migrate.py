@@ -99,7 +99,7 @@ class MigrateTests(SynchronousTestCase):
 
     def test_redis(self) -> None:
         """A site that uses Redis goes on doing so, with what is there."""
-        words = "ok  [taky] redis: what is on the map stays in redis:tcp:localhost:6379; what taky left there is taken in"
+        words = "ok  [taky] redis: what is on the map stays in redis:tcp:localhost:6379; what taky left there is taken"
         for value, told in (("true", 1), ("redis://localhost:6379", 1), ("yes", 1), ("false", 0), ("", 0), ("no", 0)):
             self.site.configure(redis=value)
             ran = self.migrate("--dry-run")

@@ -184,6 +184,20 @@ class ChangedTests(BackupTestCase):
         )
         self.assertEqual(changed(changed(text, changes), changes), changed(text, changes))
 
+    def test_indented(self) -> None:
+        """However a file is indented, sections and keys are found, and no line comes to belong to another one."""
+        changes = {("taky", "root_dir"): "data", ("taky", "new"): "value", ("taky", "x"): None}
+        for text, expected in (
+            (" [taky]\n root_dir = x\n hostname = h\n", " [taky]\n root_dir = data\n hostname = h\nnew = value\n"),
+            (
+                "[taky]\n  a = 1\n  root_dir = x\n    y\n  b = 1\n  [ssl]\nca = x\n",
+                "[taky]\n  a = 1\n  root_dir = data\n  b = 1\n  new = value\n  [ssl]\nca = x\n",
+            ),
+            ("[taky]\nx = 1\n  2\n\n  3\n# c\n  4\nb = 1\n", "[taky]\n\n# c\nb = 1\nroot_dir = data\nnew = value\n"),
+            ("[taky]\nroot_dir=x=y:z\na : b\n", "[taky]\nroot_dir = data\na : b\nnew = value\n"),
+        ):
+            self.assertEqual(changed(text, changes), expected)
+
     def test_what_ends_a_line(self) -> None:
         """Only what ends a line for the server does so here: nothing in a comment becomes a section or a value."""
         text = "[taky]\n# a\x0c[ssl]\u2028ca = x\x85\nhostname = h\n"

@@ -52,6 +52,9 @@ class NodesTestCase(SynchronousTestCase):
     def make(self, number: int) -> ServerProcess:
         """Describe a node; its register is its own, as on a machine of its own."""
         register = self.pki.write(f"register-{number}.txt", b"")
+        folder = self.folder / str(number)
+        folder.mkdir()
+        (folder / "taky.conf").write_text(f"[ssl]\ncert_db = {register}\n", "utf-8")
         return ServerProcess(
             self,
             "--cot-endpoint=tcp:0:interface=127.0.0.1",
@@ -61,7 +64,7 @@ class NodesTestCase(SynchronousTestCase):
             f"--bus=redis:{self.redis.endpoint}",
             "--node-id=SITE",
             *self.options,
-            folder=self.folder / str(number),
+            folder=folder,
         )
 
     def wait_until_open(self, node: ServerProcess) -> None:

@@ -78,9 +78,9 @@ class KillsTests(FilesTestCase):
             while data := client.socket.recv(1 << 20):
                 heard += data
         for document in heard.split(b"</event>"):
-            number, uid = _NUMBER.search(document), _UID.search(document)
-            if number is not None and uid is not None:
-                found[uid[1].decode()] = int(number[1])
+            number, item = _NUMBER.search(document), _UID.search(document)
+            if number is not None and item is not None:
+                found[item[1].decode()] = int(number[1])
         client.close()
         for uid, said in self.said.items():
             old = [number for at, number in said if at < killed - KEPT_SECONDS]

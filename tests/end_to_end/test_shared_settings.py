@@ -116,7 +116,7 @@ class SharedSettingsTests(NodesTestCase):
     def test_one_server(self) -> None:
         """All nodes have the same server id, and the same key for access tokens."""
         for name in ("server-id", "jwt.key"):
-            self.assertEqual(len({(node.data_dir / name).read_bytes() for node in self.nodes}), 1, [(n.data_dir / name).stat() for n in self.nodes]+[n.log for n in self.nodes] + [time.sleep(3)] + [len({(node.data_dir / name).read_bytes() for node in self.nodes})])
+            self.assertEqual(len({(node.data_dir / name).read_bytes() for node in self.nodes}), 1, name)
 
     def test_files(self) -> None:
         """Files that are stored on several nodes have different numbers; one that is deleted is gone everywhere."""

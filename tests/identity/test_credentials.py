@@ -287,6 +287,9 @@ class RevokedTests(FilesTestCase):
         self.assert_error("not a certificate revocation list", load_revoked, self.source("c", damaged, "crl"), [])
         inside = self.pki.ca.revocation_list().public_bytes(Encoding.DER).replace(b"Test CA", b"Test\xffCA")
         self.assert_error("not a certificate revocation list", load_revoked, self.source("c", inside, "crl"), [])
+        der = self.pki.ca.revocation_list().public_bytes(Encoding.DER)
+        version = der.replace(b"\x02\x01\x01\x30", b"\x02\x01\x00\x30", 1)
+        self.assert_error("not a certificate revocation list", load_revoked, self.source("c", version, "crl"), [])
         self.assert_error("no revocation list in any of its .pem, .crl files", load_revoked, self.folder(), [])
 
 

@@ -426,7 +426,7 @@ class ShowTests(SwitchingCase):
         outbox = Outbox(1 << 20, 1.0)
         self.blue.say(marker("M"), marker("N"))
         self.alice.sink.replay = outbox.replay  # type: ignore[method-assign]
-        self.alice.sink.deliver = lambda batch: outbox.add(batch, self.clock.seconds())  # type: ignore[method-assign]
+        self.alice.sink.deliver = lambda batch: outbox.add(batch, self.clock.seconds())  # type: ignore[method-assign,assignment]
         show(self.router, self.alice.subscription, BLUE)
         self.blue.say(marker("M"))
         self.switch(BOTH, out=RED)

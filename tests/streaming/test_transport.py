@@ -15,10 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from taky_twisted.streaming.transport import (
+    ACCEPTS_PER_TURN,
     KEEPALIVE_IDLE_SECONDS,
     KEEPALIVE_INTERVAL_SECONDS,
     KEEPALIVE_PROBES,
     EagerServer,
+    accept_few,
     keep_alive,
     write_eagerly,
 )
@@ -254,3 +256,33 @@ class WriteEagerlyTests(SynchronousTestCase):
         before = port.transport
         write_eagerly(port)
         self.assertIs(port.transport, before)
+
+
+class AcceptFewTests(SynchronousTestCase):
+    def test_flood(self) -> None:
+        """However many wait at a door, a few of them are taken in per turn, and in the end all are."""
+        case = self
+
+        class Newcomer(Protocol):
+            def connectionMade(self) -> None:
+                case.addCleanup(self.transport.getHandle().close)  # type: ignore[union-attr]  # it is a socket's
+
+        port = tcp.Port(0, Factory.forProtocol(Newcomer), interface="127.0.0.1", reactor=MemoryReactorClock())
+        accept_few(port)
+        port.startListening()
+        self.addCleanup(port.connectionLost, Failure(ConnectionDone()))
+        for _ in range(3 * ACCEPTS_PER_TURN + 1):
+            client = socket.create_connection(("127.0.0.1", port.getHost().port))
+            self.addCleanup(client.close)
+        taken = []
+        for _ in range(5):
+            before = port.sessionno
+            port.doRead()
+            taken.append(port.sessionno - before)
+        self.assertEqual(taken, [ACCEPTS_PER_TURN] * 3 + [1, 0])
+
+    def test_others(self) -> None:
+        """A port that is no TCP port is left alone."""
+        port = object()
+        accept_few(port)  # type: ignore[arg-type]  # any object without what a TCP port has
+        self.assertFalse(hasattr(port, "doRead"))

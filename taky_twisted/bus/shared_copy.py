@@ -197,8 +197,6 @@ class SharedCopy:
         """Note that Redis has a change of ours."""
         self.agreed(change.place, change.version, change.payload)
         self.drop(change.place, pending)
-        if (newer := self.pending.get(change.place)) is not None:
-            newer.new = False
 
     def insist(self, place: Place, pending: Pending, there: str) -> None:
         """Note that Redis has not taken a change, and that what it has instead cannot be read: ours counts."""

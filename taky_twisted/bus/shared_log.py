@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from taky_twisted.background import logged, undeterred
@@ -32,6 +32,8 @@ from taky_twisted.redis_client import RedisAway, RedisError
 
 OPEN_SECONDS = 5.0
 """How long Redis is waited for at the start; then the last copy counts."""
+SYNC_SECONDS = 60.0
+"""How long at the start getting everything may take, from a Redis that answers."""
 RETRY_SECONDS = 0.5
 """How soon after a failure everything is compared again."""
 COMPARE_SECONDS = 3600.0
@@ -83,7 +85,9 @@ class SharedLog(Service):
         """Whether changes are told at once."""
         self._away_since: float | None = None
         self._why: RedisError = RedisAway("it does not answer")
-        self._compared = 0.0
+        self._answers = False
+        """Whether Redis has answered since the last failure."""
+        self._began = self._compared = 0.0
         self._telling: Deferred[None] | None = None
         self._taking = DeferredLock()
         self._running: Deferred[None] | None = None
@@ -153,8 +157,11 @@ class SharedLog(Service):
         self._running = Deferred.fromCoroutine(self._run())
         self._running.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self._running.addErrback(logged(self.log, "sharing settings with the other nodes"))
-        late = self._clock.callLater(OPEN_SECONDS, self._too_late)
-        self.when_synced().addCallback(lambda _: late.cancel() if late.active() else None)
+        self._began = self._clock.seconds()
+        waiting = LoopingCall(self._wait_on)
+        waiting.clock = self._clock
+        waiting.start(RETRY_SECONDS, now=False).addErrback(logged(self.log, "waiting for the other nodes"))
+        self.when_synced().addCallback(lambda _: waiting.stop())
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
@@ -174,8 +181,8 @@ class SharedLog(Service):
         return done.addTimeout(STOP_SECONDS, self._clock, lambda _, seconds: None)
 
     def _end(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
+        assert self._running is not None, "it is running"
+        self._running.cancel()
         if not self.synced.called:
             self.synced.callback(False)
 
@@ -207,12 +214,14 @@ class SharedLog(Service):
         self._tell()
 
     def _went(self, error: RedisError) -> None:
-        self._in_step, self._why = False, error
+        self._in_step, self._answers, self._why = False, False, error
         if self.running and self._away_since is None and self.synced.called:
             self._serve_copy(error)
 
-    def _too_late(self) -> None:
-        self._serve_copy(self._why)
+    def _wait_on(self) -> None:
+        if self._clock.seconds() < self._began + (SYNC_SECONDS if self._answers else OPEN_SECONDS):
+            return
+        self._serve_copy(RedisAway("getting everything takes too long") if self._answers else self._why)
         self.synced.callback(False)
 
     def _serve_copy(self, error: RedisError) -> None:
@@ -235,6 +244,7 @@ class SharedLog(Service):
             for kind in self._kinds.values():
                 self._copy.changed_before(kind, changed, newcomer)
         head = await self._redis.head()
+        self._answers = True
         there = await self._redis.versions()
         lost: list[Place] = []
         newer: list[Place] = []
@@ -347,18 +357,15 @@ class SharedLog(Service):
         self._copy.drop((kind.name, key), pending)
         told = kind.lasting or pending.payload == there.payload
         if not told and not self._copy.has((kind.name, key), pending.payload):
-            self._say_beaten(kind, key, pending)
+            say = self.log.info if kind.first_wins else self.log.warn
+            say(
+                "{kind}: {key} was changed here and on another node meanwhile: {why}, and this node takes it over",
+                kind=kind.name,
+                key=repr(key[:100]),
+                why="the other node was first" if pending.new else "the change there is the newer one",
+            )
         if kind.lost is not None and pending.new and pending.payload is not None:
             kind.lost(key, pending.payload, there.payload)
-
-    def _say_beaten(self, kind: Kind, key: str, pending: Pending) -> None:
-        say = self.log.info if kind.first_wins else self.log.warn
-        say(
-            "{kind}: {key} was changed here and on another node meanwhile: {why}, and this node takes it over",
-            kind=kind.name,
-            key=repr(key[:100]),
-            why="the other node was first" if pending.new else "the change there is the newer one",
-        )
 
     # What was changed here
 

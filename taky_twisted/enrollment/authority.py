@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Union
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from taky_twisted.enrollment.errors import EnrollmentError
 from taky_twisted.identity.cert_db import Record, same_issuer
-from taky_twisted.identity.certificates import distinguished_name
+from taky_twisted.identity.certificates import UNREADABLE, distinguished_name
 
 SigningKey = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
 ClientKey = Union[rsa.RSAPublicKey, ec.EllipticCurvePublicKey]
@@ -215,7 +215,7 @@ def is_authority(certificate: x509.Certificate) -> bool:
     """Whether a certificate may sign others."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, *UNREADABLE):
         return False
 
 
@@ -223,7 +223,7 @@ def signed_by(certificate: x509.Certificate, other: x509.Certificate) -> bool:
     """Whether one certificate was issued with the key of another."""
     try:
         certificate.verify_directly_issued_by(other)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 

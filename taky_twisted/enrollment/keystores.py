@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import KeySerializationEncrypt
 from taky_twisted.enrollment.authority import is_authority
 from taky_twisted.enrollment.errors import EnrollmentError
 from taky_twisted.enrollment.names import plain
+from taky_twisted.identity.certificates import UNREADABLE
 
 PASSWORD = "atakatak"
 """What TAK clients try if nobody tells them another password."""
@@ -76,12 +77,12 @@ def read_authorities(content: bytes, password: str | None) -> list[x509.Certific
     """
     try:
         found = pkcs12.load_pkcs12(content, None if password is None else password.encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        held = ([found.cert] if found.cert is not None else []) + list(found.additional_certs)
+        found_here = [each.certificate for each in held]
+        # Who signed itself is trusted for itself alone.
+        return [each for each in found_here if is_authority(each) or each.subject == each.issuer]
+    except UNREADABLE as error:
         raise EnrollmentError("the password is wrong, or it is not a PKCS#12 file") from error
-    held = ([found.cert] if found.cert is not None else []) + list(found.additional_certs)
-    found_here = [each.certificate for each in held]
-    # Who signed itself is trusted for itself alone.
-    return [each for each in found_here if is_authority(each) or each.subject == each.issuer]
 
 
 def _certificates(named: dict[str, x509.Certificate], password: str) -> bytes:

@@ -13,13 +13,14 @@ import re
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from taky_twisted.enrollment.authority import ClientKey
 from taky_twisted.enrollment.errors import BadRequest
+from taky_twisted.identity.certificates import UNREADABLE
 
 MAX_BYTES = 16 << 10
 """Of a request as it is sent; one with an RSA-8192 key has about 3 KiB."""
@@ -52,7 +53,7 @@ def read_request(body: bytes) -> SigningRequest:
         der = base64.b64decode(b"".join(_MARKER.sub(b"", body).split()), validate=True)
         request = x509.load_der_x509_csr(der)
         key = request.public_key()
-    except (binascii.Error, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+    except (binascii.Error, *UNREADABLE) as error:
         raise BadRequest("not a certificate signing request (PKCS#10, as PEM or base64) that can be read") from error
     checked = _checked(key)
     _verify(request, checked)
@@ -85,13 +86,13 @@ def _verify(request: x509.CertificateSigningRequest, key: ClientKey) -> None:
             key.verify(request.signature, request.tbs_certrequest_bytes, filling, algorithm)
         else:
             key.verify(request.signature, request.tbs_certrequest_bytes, ec.ECDSA(algorithm))
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
+    except (InvalidSignature, *UNREADABLE) as error:
         raise BadRequest("its signature is wrong: the request was damaged, or its key is somebody else's") from error
 
 
 def _common_name(request: x509.CertificateSigningRequest) -> str | None:
     try:
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError:
+    except UNREADABLE:
         return None
     return str(names[0].value) if names else None

@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from taky_twisted.identity.principal import ANONYMOUS, Certificate, Principal
@@ -14,6 +15,8 @@ from taky_twisted.identity.principal import ANONYMOUS, Certificate, Principal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+"""What reading something that others have made may raise, also later: what is inside is only read when asked for."""
 NAME_LIMIT = 256
 """Characters of a name that we keep; RFC 5280 allows 64 in a common name."""
 
@@ -64,7 +67,7 @@ def covers(certificate: x509.Certificate, host: str) -> bool:
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError, TypeError):
         spelled = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         return any(_is_called(name, host) for name in spelled)
     try:
@@ -99,7 +102,7 @@ def _names_in(certificate: x509.Certificate) -> Iterator[str]:
         yield str(attribute.value)
     try:
         others = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError, TypeError):
         # None there, or spelled so that they cannot be read: the certificate still has its subject.
         others = []
     for other in others:

@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
-from taky_twisted.identity.certificates import distinguished_name, printable
+from taky_twisted.identity.certificates import UNREADABLE, distinguished_name, printable
 from taky_twisted.identity.errors import EndpointError
 from taky_twisted.logs import Logger
 
@@ -77,7 +77,7 @@ def load_key(source: Source, password: str | None) -> PrivateKeyTypes:
         raise EndpointError(f"{source}: the key is encrypted; give its password (keyPassword=, or key_pw in [ssl])")
     try:
         return load_pem_private_key(block, password.encode() if encrypted and password else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         problem = "the password is wrong, or the key is damaged" if encrypted else "not a private key that we can read"
         raise EndpointError(f"{source}: {problem}") from error
 
@@ -88,7 +88,7 @@ def load_pkcs12(source: Source, password: str | None) -> Credentials:
         key, certificate, others = pkcs12.load_key_and_certificates(
             _read(source), password.encode() if password is not None else None
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise EndpointError(f"{source}: the password is wrong, or it is not a PKCS#12 file") from error
     if key is None or certificate is None:
         missing = "private key" if key is None else "certificate"
@@ -105,7 +105,7 @@ def load_certificates(source: Source) -> list[x509.Certificate]:
         found = x509.load_pem_x509_certificates(content)
         for each in found:
             _ = each.subject, each.issuer, each.not_valid_after_utc  # what is inside is only read when asked for
-    except (ValueError, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise EndpointError(f"{source}: not a certificate that we can read ({printable(str(error))})") from error
     return found
 
@@ -146,7 +146,7 @@ def load_revoked(source: Source, authorities: list[x509.Certificate]) -> frozens
             found = [x509.load_pem_x509_crl(block) for block in blocks] or [x509.load_der_x509_crl(content)]
             # What is inside is only looked at when it is asked for.
             listed = [(each, distinguished_name(each.issuer), [one.serial_number for one in each]) for each in found]
-        except (ValueError, x509.InvalidVersion) as error:
+        except UNREADABLE as error:
             raise EndpointError(f"{part}: not a certificate revocation list (PEM or DER)") from error
         for each, issuer, serials in listed:
             _check_list(part, each, issuer, authorities)
@@ -186,7 +186,7 @@ def snapshot_of(paths: list[str]) -> tuple[tuple[object, ...], ...]:
 def _belongs(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
     try:
         return certificate.public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
 
 
@@ -210,7 +210,7 @@ def _check_list(
 def _signed(revocations: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
     try:
         return revocations.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
-    except (TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, *UNREADABLE):
         return False
 
 

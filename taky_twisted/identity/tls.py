@@ -16,7 +16,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from taky_twisted.identity.certificates import certificate_of, distinguished_name
+from taky_twisted.identity.certificates import UNREADABLE, certificate_of, distinguished_name
 from taky_twisted.identity.credentials import (
     Credentials,
     Source,
@@ -252,7 +252,7 @@ class MutualTLS:
         try:
             certificate = shown.to_cryptography()
             kept = certificate_of(certificate)
-        except (ValueError, x509.InvalidVersion) as error:
+        except UNREADABLE as error:
             return f"the client's certificate cannot be read: {error}"
         if depth == 0:
             handshake.certificate = kept

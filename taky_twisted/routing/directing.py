@@ -48,13 +48,16 @@ def direct(router: Router, event: Event, source: Subscription, destinations: Des
     known = not destinations.missions
     for callsign in destinations.callsigns:
         called = router.contacts.called(callsign)
-        known = known and bool(called)
-        named.update(dict.fromkeys(called))
-    for uid in destinations.uids:
-        contact = router.contacts.get(uid)
-        if contact is not None:
+        if not called:
+            known = False
+        for contact in called:
             named[contact] = None
-        known = known and contact is not None
+    for uid in destinations.uids:
+        found = router.contacts.get(uid)
+        if found is not None:
+            named[found] = None
+        else:
+            known = False
     reached = _deliver_to(router, named, event, source, known, told)
     if not reached and event.type == CHAT and not destinations.missions:
         tell_failed(router, event, source)

@@ -147,13 +147,12 @@ class RedisStore:
         flushing = self._behind.flush()
         flushing.addTimeout(CLOSE_SECONDS, self._clock, lambda _, seconds: None)
         await flushing
-        self._behind.stop()
-        await self._redis.stopService()  # a batch that still is on its way fails now
-        missing = self._behind.state.pending
+        missing = self._behind.stop()
         if missing:
             self.log.warn(
                 "{missing} changes could not be written to {where} and are lost", missing=missing, where=self.where
             )
+        await self._redis.stopService()
 
     def _came(self) -> None:
         # Also if nothing has changed: to see what it still has, and to say that the outage is over.

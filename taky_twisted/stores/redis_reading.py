@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.event import PROLOG, Event
@@ -12,14 +12,13 @@ from taky_twisted.cot.times import LATEST
 from taky_twisted.cot.types import is_retained
 from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.identity.principal import ANON_GROUP
+from taky_twisted.identity.records import Account
 from taky_twisted.logs import Logger
 from taky_twisted.record_codec import UnreadableRecord, make, read
 from taky_twisted.records import LISTS, Kept, Record
 from taky_twisted.redis_client import Redis
-from taky_twisted.routing.records import Groups, Item
-from taky_twisted.stores.redis_places import Places, decoded, read_item
-
-T = TypeVar("T")
+from taky_twisted.routing.records import Groups, Item, Tombstone
+from taky_twisted.stores.redis_places import Places, decoded, encoded, read_item
 
 READ_SECONDS = 30.0
 """How long one reply may take."""
@@ -27,10 +26,14 @@ SCAN_KEYS = 1000
 """Keys of Redis that are looked through at once."""
 READ_KEYS = 100
 """Texts that are read at once."""
+READ_BYTES = 1 << 20
+"""But no further one after so much."""
 MAX_XML = 8 << 20
 """Bytes of an event that another program has written."""
 MAX_FOREIGN = 100_000
 """Items of other programs that are taken in."""
+MAX_FOREIGN_BYTES = 256 << 20
+"""Size of all these, and of what they have changed."""
 NO_KEY, NO_EXPIRY = -2, -1
 """What PTTL answers in place of a time."""
 SHOWN = 3
@@ -63,8 +66,13 @@ class Reading:
         self._redis, self._places = redis, places
         self._import_groups = import_groups
         self._found = Found()
-        self._unreadable: list[str] = []
-        self._taken = self._changed = 0
+        self._unreadable = 0
+        self._some: list[str] = []
+        """The first of what cannot be read."""
+        self._accounts_known = True
+        """Whether all accounts could be read."""
+        self._tombstones: dict[str, Tombstone] = {}
+        self._taken = self._changed = self._foreign_bytes = 0
 
     async def run(self, now: float) -> Found:
         """Read.
@@ -76,6 +84,7 @@ class Reading:
             if kind is not Item:
                 await self._records(kind, now)
         self._found.kept.chats.sort(key=lambda chat: chat.number)
+        self._tombstones = {tombstone.uid: tombstone for tombstone in self._found.kept.tombstones}
         await self._items(now)
         if self._taken or self._changed:
             self.log.info(
@@ -86,8 +95,8 @@ class Reading:
         if self._unreadable:
             self.log.warn(
                 "{count} records in Redis cannot be read and are left out: {some}",
-                count=len(self._unreadable),
-                some="; ".join(self._unreadable[:SHOWN]),
+                count=self._unreadable,
+                some="; ".join(self._some),
             )
         return self._found
 
@@ -95,8 +104,11 @@ class Reading:
         for key, data in _pairs(await self._call("HGETALL", self._places.hash_of(kind))):
             try:
                 record: Record = make(kind, read(data))
+                if encoded(record.key) != key:
+                    raise UnreadableRecord(f"it is of {record.key!a:.80}")
             except UnreadableRecord as error:
                 self._cannot_read(f"{LISTS[kind]} {key!a:.80} ({error})")
+                self._accounts_known &= kind is not Account
                 continue
             if getattr(record, "expires", now + 1) <= now:  # not all kinds do
                 self._found.gone.append((kind, record.key))
@@ -107,11 +119,11 @@ class Reading:
         index = dict(_pairs(await self._call("HGETALL", self._places.hash_of(Item))))
         groups = self._groups()
         foreign = await self._scan(index) if groups else []
-        for keys in _cut([*index, *foreign], READ_KEYS):
-            texts = await self._redis.call(
-                *self._places.read([self._places.persist + key for key in keys], MAX_XML), seconds=READ_SECONDS
-            )
-            for key, (value, milliseconds) in zip(keys, _pairs(texts), strict=True):
+        keys, at = [*index, *foreign], 0
+        while at < len(keys):
+            some = [self._places.persist + key for key in keys[at : at + READ_KEYS]]
+            texts = list(_pairs(await self._call(*self._places.read(some, MAX_XML, READ_BYTES))))
+            for key, (value, milliseconds) in zip(keys[at : at + len(texts)], texts, strict=True):
                 if milliseconds == NO_KEY:
                     value = None
                 until = LATEST if milliseconds == NO_EXPIRY else now + milliseconds / 1000
@@ -119,6 +131,7 @@ class Reading:
                     self._indexed(key, value, until, index[key], now)
                 elif value is not None:
                     self._foreign(key, value, until, groups, now)
+            at += len(texts)
 
     def _indexed(self, key: bytes, value: bytes | None, until: float, index: bytes, now: float) -> None:
         try:
@@ -135,7 +148,8 @@ class Reading:
         except (UnicodeDecodeError, UnreadableRecord, MalformedEvent) as error:
             self._cannot_read(f"item {key!a:.80} ({error})")
             return
-        if item.expires <= now:
+        # Another node's copy may have come back after a delete that we know of; our own does not.
+        if item.expires <= now or (Item not in self._places.own and self._is_deleted(item)):
             self._found.gone.append((Item, item.uid))
         else:
             self._found.kept.items.append(item)
@@ -157,25 +171,26 @@ class Reading:
     def _read_event(self, uid: str, value: bytes) -> Event:
         if len(value) > MAX_XML:
             raise MalformedEvent(f"over {MAX_XML} bytes")
+        if self._foreign_bytes + len(value) > MAX_FOREIGN_BYTES:
+            raise MalformedEvent(f"other programs have left over {MAX_FOREIGN_BYTES / 1e6:.0f} MB")
+        self._foreign_bytes += len(value)
         event = decode(value.removeprefix(PROLOG).strip())
         if event.uid != uid:
             raise MalformedEvent(f"its uid is {event.uid!a:.80}")
         return event
 
     def _is_deleted(self, item: Item) -> bool:
-        return any(
-            tombstone.uid == item.uid
-            and item.time <= tombstone.deleted
-            and not tombstone.groups.isdisjoint(item.groups)
-            for tombstone in self._found.kept.tombstones
-        )
+        tombstone = self._tombstones.get(item.uid)
+        if tombstone is None or item.time > tombstone.deleted:
+            return False
+        return not tombstone.groups.isdisjoint(item.groups)
 
     def _groups(self) -> Groups:
         if self._import_groups is not None:
             return frozenset(self._import_groups)
         everybody = frozenset({ANON_GROUP})
         accounts = self._found.kept.accounts
-        if all(account.groups_in | account.groups_out <= everybody for account in accounts):
+        if self._accounts_known and all(account.groups_in | account.groups_out <= everybody for account in accounts):
             return everybody
         self.log.info(
             "what other programs have left in Redis is nobody's, because accounts have groups; say whose it is with"
@@ -203,7 +218,9 @@ class Reading:
         return await self._redis.call(*command, seconds=READ_SECONDS)
 
     def _cannot_read(self, what: str) -> None:
-        self._unreadable.append(what)
+        self._unreadable += 1
+        if len(self._some) < SHOWN:
+            self._some.append(what)
 
 
 def _item(event: Event, groups: Groups, until: float) -> Item:
@@ -212,7 +229,3 @@ def _item(event: Event, groups: Groups, until: float) -> Item:
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _cut(whole: list[T], size: int) -> Iterator[list[T]]:
-    return (whole[at : at + size] for at in range(0, len(whole), size))

@@ -77,6 +77,8 @@ class WriteBehind:
         self._awake = False
         """Whether a timer is set or a batch is being written, so that nothing needs to be scheduled."""
         self._timer: IDelayedCall | None = None
+        self._batch: Changes = {}
+        """What is being written."""
         self._writing = False
         self._trying = False
         """Whether to write even if that is nothing, to see whether it works."""
@@ -129,17 +131,17 @@ class WriteBehind:
             self._start()
 
     def stop(self) -> int:
-        """Schedule nothing any more; return the number of changes that are not written."""
+        """Schedule nothing any more; return the number of changes that are not written, as far as is known."""
         self._awake = self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return len(self._pending)
+        return len(self._pending.keys() | self._batch.keys())
 
     def trouble(self, error: CannotWrite) -> None:
         """Say once that writing does not work."""
         self._reason = f"{error.reason}. {error.advice}"
-        if self._begin_trouble():
+        if self._begin_trouble() and not self._stopped:  # then it is too late to hope
             self.log.warn(
                 "cannot write {where}: {reason}. Routing goes on; changes are kept in memory and written when this is "
                 "over, but a restart before that loses them. {advice}",
@@ -166,7 +168,8 @@ class WriteBehind:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._pending = self._pending, {}
+        batch = self._batch = self._pending
+        self._pending = {}
         self._waiters, self._next_waiters = self._next_waiters, []
         self._awake = self._writing = True
         writing = self._write(batch)
@@ -206,7 +209,7 @@ class WriteBehind:
 
     def _finish(self, delay: float) -> None:
         waiters, self._waiters = self._waiters, []
-        self._writing = False
+        self._batch, self._writing = {}, False
         if self._next_waiters:
             self._start()
         elif (self._pending or self._trying) and not self._stopped:

@@ -14,7 +14,14 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from taky_twisted.bus.shared_log import COMPARE_SECONDS, OPEN_SECONDS, REMOVED_SECONDS, RETRY_SECONDS, SharedLog
+from taky_twisted.bus.shared_log import (
+    COMPARE_SECONDS,
+    OPEN_SECONDS,
+    REMOVED_SECONDS,
+    RETRY_SECONDS,
+    SYNC_SECONDS,
+    SharedLog,
+)
 from taky_twisted.bus.shared_redis import Found, SharedRedis
 from taky_twisted.bus.versions import Versions
 from taky_twisted.config.values import RedisSettings
@@ -361,6 +368,26 @@ class SharedLogTests(SynchronousTestCase):
         self.assertFalse(self.successResultOf(self.one.log.synced))
         self.assertIn("it does not answer", self.lines(LogLevel.warn)[0])
 
+    def test_slow(self) -> None:
+        """A Redis that answers is waited for longer, but not for ever, and not after it has failed."""
+        self.one.log.startService()
+        self.other.log.startService()
+        for node in (self.one, self.other):
+            node.redis.step()
+            node.redis.step()
+            node.clock.advance(OPEN_SECONDS + 1)
+            self.assertNoResult(node.log.synced)
+        self.one.clock.advance(SYNC_SECONDS - OPEN_SECONDS)
+        self.assertFalse(self.successResultOf(self.one.log.synced))
+        self.assertIn("getting everything takes too long", self.lines(LogLevel.warn)[0])
+        self.other.redis.break_off()
+        self.other.redis.away = True
+        self.other.clock.advance(RETRY_SECONDS)
+        self.assertFalse(self.successResultOf(self.other.log.synced))
+        self.assertIn("it is gone", self.lines(LogLevel.warn)[1])
+        self.one.settle()
+        self.assertTrue(self.one.log.up)
+
     def test_outage(self) -> None:
         """Changes during an outage wait, the newest of each entry, and arrive when it is over; two lines say that."""
         self.start()
@@ -447,6 +474,7 @@ class SharedLogTests(SynchronousTestCase):
     def test_trimmed(self) -> None:
         """Who is so far behind that the log has lost lines compares everything."""
         self.start()
+        self.one.put("lost", b"1")
         for number in range(5):
             self.one.put("a", b"%d" % number)
             self.one.settle()
@@ -454,7 +482,7 @@ class SharedLogTests(SynchronousTestCase):
         waiting, _ = self.other.redis.listening.pop()
         waiting.callback(self.redis.log)
         self.other.settle()
-        self.assertEqual(self.other.data[PLAIN], {"a": b"4"})
+        self.assertEqual(self.other.data[PLAIN], {"a": b"4", "lost": b"1"})
 
     def test_compares_sometimes(self) -> None:
         """What was lost without a trace is noticed within an hour."""
@@ -752,13 +780,15 @@ class Case(TestCase):
 
 class RedisTests(Case):
     async def test_fast(self) -> None:
-        """A change is everywhere within 100 ms."""
+        """A change is everywhere within 100 ms, as long as the machine has time for it."""
         await self.start()
+        times = []
         for number in range(20):
             self.nodes[number % 3].put("a", b"%d" % number)
-            self.assertLess(await self.everywhere(2, a=b"%d" % number), 0.1)
+            times.append(await self.everywhere(5, a=b"%d" % number))
+        self.assertLess(sorted(times)[10], 0.1)
         self.nodes[0].remove("a")
-        self.assertLess(await self.everywhere(2), 0.1)
+        await self.everywhere(5)
         self.assertEqual(self.lines(LogLevel.warn), [])
 
     async def test_down_and_back(self) -> None:
@@ -829,12 +859,14 @@ class RedisTests(Case):
     async def test_flushed(self) -> None:
         """A Redis that somebody empties has everything again within a few seconds."""
         await self.start()
-        self.nodes[0].put("a", b"1")
-        await self.everywhere(2, a=b"1")
+        data = {str(number): b"1" for number in range(150)}
+        for key, payload in data.items():
+            self.nodes[0].put(key, payload)
+        await self.everywhere(5, **data)
         self.server.shell("FLUSHALL")
         begin = time.monotonic()
-        while self.server.shell("HLEN", "taky:server:shared:payloads") != 1:
-            self.assertLess(time.monotonic() - begin, 6)
+        while self.server.shell("HLEN", "taky:server:shared:payloads") != 150:
+            self.assertLess(time.monotonic() - begin, 15)
             await self.sleep(0.05)
 
     async def test_hangs(self) -> None:

@@ -18,6 +18,7 @@ from taky_twisted.bus.shared_redis import Found, SharedRedis
 from taky_twisted.bus.shared_register import BANS, CERTIFICATES, LOOK_SECONDS, SharedRegister
 from taky_twisted.bus.versions import Versions
 from taky_twisted.enrollment.register import CertificateRegister
+from taky_twisted.enterprise_sync.disk_thread import STOP_SECONDS
 from taky_twisted.identity.cert_db import Ban, CertDb, Record, beside
 from taky_twisted.stores.memory import MemoryStore
 from tests.bus.memory_redis import MemoryRedis, MemorySharedRedis
@@ -297,6 +298,20 @@ class SharedRegisterTests(Case):
         self.nodes[1].look()
         self.assertTrue(self.nodes[1].register.is_banned("alpha"))
         self.assertEqual(self.nodes[1].reloads, 1)
+
+    def test_disk_hangs(self) -> None:
+        """A disk that hangs does not keep the server from stopping; one that never looked has nothing to stop."""
+        node = self.make_node(3)
+        node.start()
+        node.shared._busy.acquire()
+        ending = Deferred.fromCoroutine(node.shared.end())
+        self.assertNoResult(ending)
+        node.clock.advance(STOP_SECONDS)
+        self.successResultOf(ending)
+        self.successResultOf(Deferred.fromCoroutine(node.shared.end()))
+        node.shared._thread.stop()
+        node.log.stopService()
+        node.redis.waiting.clear()
 
     def test_cannot_read(self) -> None:
         """A register that cannot be read changes nothing; when it can again, what is new in it is told."""

@@ -115,10 +115,13 @@ class SigningRequestTests(SynchronousTestCase):
     def test_unreadable_name(self) -> None:
         """A rightly signed request whose name is no text is a request without a name."""
         found = x509.load_pem_x509_csr(request(RSA_KEY))
-        tbs = found.tbs_certrequest_bytes.replace(b"ALPHA", b"\xff\xff\xff\xff\xff")
-        der = found.public_bytes(Encoding.DER).replace(found.tbs_certrequest_bytes, tbs)
-        der = der.replace(found.signature, RSA_KEY.sign(tbs, padding.PKCS1v15(), hashes.SHA256()))
-        self.assertIsNone(read_request(base64.b64encode(der)).common_name)
+        # Bytes that are no UTF-8, and a string of bits.
+        for old, new in ((b"ALPHA", b"\xff\xff\xff\xff\xff"), (b"\x0c\x05ALPHA", b"\x03\x05\0LPHA")):
+            tbs = found.tbs_certrequest_bytes.replace(old, new)
+            self.assertNotEqual(tbs, found.tbs_certrequest_bytes)
+            der = found.public_bytes(Encoding.DER).replace(found.tbs_certrequest_bytes, tbs)
+            der = der.replace(found.signature, RSA_KEY.sign(tbs, padding.PKCS1v15(), hashes.SHA256()))
+            self.assertIsNone(read_request(base64.b64encode(der)).common_name)
 
     def test_hash(self) -> None:
         """A signature with MD5 proves nothing."""

@@ -25,6 +25,7 @@ from taky_twisted.interfaces import Node
 from taky_twisted.redis_client import Redis, RedisSettings, _read_password
 from taky_twisted.redis_errors import RedisAway
 from taky_twisted.routing.words import Said, Speaker
+from taky_twisted.stores.redis_places import Places
 from taky_twisted.stores.redis_reading import Reading
 from tests.bus.test_fields import Tables
 from tests.limits.edges import Edges
@@ -143,16 +144,16 @@ class EntryTests(Edges, SynchronousTestCase):
 
     def test_foreign(self) -> None:
         """An item that another program has put into Redis has so many bytes."""
-        reading = object.__new__(Reading)
+        self.assert_edge("stores.redis_reading.MAX_XML", lambda size: _is_taken_in(_reading(), size))
+
+    def test_all_foreign(self) -> None:
+        """All these together have so many bytes."""
 
         def fits(size: int) -> bool:
-            document = marker("M")
-            try:
-                return reading._read_event("M", document + b" " * (size - len(document))).uid == "M"
-            except MalformedEvent:
-                return False
+            reading = _reading()
+            return _is_taken_in(reading, 1000) and _is_taken_in(reading, size - 1000)
 
-        self.assert_edge("stores.redis_reading.MAX_XML", fits)
+        self.assert_edge("stores.redis_reading.MAX_FOREIGN_BYTES", fits, small=5000)
 
     def test_waiting(self) -> None:
         """Commands are taken as long as less than that waits for an answer of Redis."""
@@ -231,6 +232,19 @@ class RoutingTests(Edges, NodesCase):
             return len(self.a.nodes._remotes._tables[node].servers) == count
 
         self.assert_edge("routing.remote.MAX_SERVER_SPEAKERS", all_of, small=5)
+
+
+def _reading() -> Reading:
+    redis = Redis(MemoryReactorClock(), RedisSettings("unix:/redis.sock"))
+    return Reading(redis, Places("tak.example", "run"), None)
+
+
+def _is_taken_in(reading: Reading, size: int) -> bool:
+    document = marker("M")
+    try:
+        return reading._read_event("M", document + b" " * (size - len(document))).uid == "M"
+    except MalformedEvent:
+        return False
 
 
 def _place_is_read(field: bytes) -> bool:

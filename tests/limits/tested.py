@@ -260,6 +260,7 @@ FIXED = {
     "stores.redis.ALL_SECONDS": "stores.test_redis.StartTests.test_too_slow",
     "stores.redis.CLOSE_SECONDS": "stores.test_redis.OutageTests.test_closed_while_it_hangs",
     "stores.redis_reading.MAX_FOREIGN": "stores.test_redis_reading.ReadingTests.test_too_many_of_others",
+    "stores.redis_reading.MAX_FOREIGN_BYTES": f"{_NODES}.EntryTests.test_all_foreign",
     "stores.redis_reading.MAX_XML": f"{_NODES}.EntryTests.test_foreign",
     "redis_client.REPLY_SECONDS": "test_redis_client.MemoryTests.test_too_late",
     "redis_client.CONNECT_SECONDS": "test_redis_client.MemoryTests.test_connecting_too_slow",

@@ -197,7 +197,7 @@ class OutageTests(RedisTestCase):
         self.put(*map(self.point, "ABCDE"))
         await self.store.flush()
         self.server.shell("FLUSHALL")
-        call, failed = self.store._redis.call, []
+        call, failed = self.store._redis.call, list[Deferred[Any]]()
 
         def break_off(*command: Any, seconds: float) -> Deferred[Any]:
             if not failed and len(self.stored()) == 2:
@@ -336,10 +336,13 @@ class OutageTests(RedisTestCase):
         self.patch(redis_store, "CLOSE_SECONDS", 0.2)
         self.patch(redis_store, "WRITE_SECONDS", 60.0)
         await self.open()
+        assert self.store is not None
+        await self.store.flush()
         self.server.pause()
         self.put(self.point("A"), self.point("B"))
         await self.close()
-        self.assertIn("2 changes could not be written", self.warnings()[-1])
+        (warning,) = self.warnings()
+        self.assertIn("2 changes could not be written", warning)
         self.server.resume()
 
 

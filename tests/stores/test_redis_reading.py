@@ -121,7 +121,7 @@ class ReadingTests(RedisTestCase):
         self.patch(redis_reading, "MAX_FOREIGN_BYTES", 1_000_000)
         self.patch(redis_reading, "READ_BYTES", 100_000)
         for number in range(50):
-            large = marker(str(number), "x" * 50_000, now=time.time())
+            large = marker(str(number), extra=f"<remarks>{50_000 * 'x'}</remarks>", now=time.time())
             self.server.shell("SET", f"{PERSIST}{number}", large)
         self.server.shell("CONFIG", "RESETSTAT")
         self.assertEqual(len((await self.open()).items), 1_000_000 // len(large))
@@ -140,6 +140,16 @@ class ReadingTests(RedisTestCase):
         self.assertEqual((await self.open()).items, [])
         self.server.shell("SET", PERSIST + "A", marker("A", now=now + 10))
         self.assertEqual(len((await self.open()).items), 1)
+
+    async def test_deleted_on_another_node(self) -> None:
+        """Nor because Redis, put back to an older state, has another node's copy of it again; a later one is there."""
+        later = time.time() + 600
+        await self.open((), node="a-1")
+        self.put(self.point("A"), self.point("B"), self.point("C"))
+        await self.open((), node="b-2")
+        self.put(Tombstone("A", frozenset({"red"}), later, later), Tombstone("B", frozenset({"red"}), 5.0, later))
+        self.put(Tombstone("C", frozenset({"blue"}), later, later))
+        self.assertEqual({each.uid for each in (await self.open((), node="b-2")).items}, {"B", "C"})
 
     async def test_many_of_others(self) -> None:
         """A thousand items among ten thousand other keys are found, each once."""

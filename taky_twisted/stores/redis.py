@@ -195,17 +195,16 @@ class RedisStore:
 
     async def _ask(self, commands: list[Command], put: Iterable[Place] = ()) -> None:
         self._asked = number = self._asked + 1
-        nothing_done = False
         try:
             before = await self._redis.call(*self._places.write(number, commands), seconds=WRITE_SECONDS)
         except RedisRefused as error:
-            nothing_done = error.code in _PASSING
+            if error.code in _PASSING:
+                put = ()  # nothing was done
             raise
         finally:
             # Who is not answered does not know what was done: what was put may have to be removed.
-            if not nothing_done:
-                for place in put:
-                    self._behind.found(place)
+            for place in put:
+                self._behind.found(place)
         if before < self._done:
             self._incomplete = True
         self._done = number

@@ -64,7 +64,7 @@ class RedisBusTests(TestCase):
         if node.bus.running:
             await node.bus.stopService()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> float:
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> float:
         """Wait until something is so; say how long that took."""
         begun = time.monotonic()
         while not condition():
@@ -217,14 +217,14 @@ class RedisBusTests(TestCase):
         """However much is said, Redis holds little of it, and who reads along misses nothing."""
         self.patch(trimming, "MAX_OWN_BYTES", 2 << 20)
         a, b = await self.start("a", "b")
-        for _ in range(400):
+        for _ in range(200):
             for _ in range(100):
                 a.bus.tell(said())
             a.say()
             await self.sleep(0.002)
-        await self.until(lambda: len(b.ear.numbers[a.bus.instance]) == a.said)
+        await self.until(lambda: len(b.ear.numbers[a.bus.instance]) == a.said, 60)
         await self.sleep(0.5)
-        self.assertGreater(a.bus.tally.told, 40_000)
+        self.assertGreater(a.bus.tally.told, 20_000)
         self.assertEqual(b.bus.tally.gaps, 0)
         self.assertLess(self.redis.shell("MEMORY", "USAGE", "taky:site:bus", "SAMPLES", "0"), 3 << 20)
         self.assertLess(0, self.redis.shell("TTL", "taky:site:bus"))

@@ -40,6 +40,8 @@ class KillsTests(FilesTestCase):
         self.said: dict[str, list[tuple[float, int]]] = {}
         """Of each item when it was said and with what number, the newest last; number 0 is a delete."""
         self.number = 0
+        self.order: list[tuple[str, int, bool]] = []
+        """What was said since the start, in order: item, number, whether it was deleted."""
         self.stored: dict[str, int] = {}
         self.stopping = False
 
@@ -51,9 +53,20 @@ class KillsTests(FilesTestCase):
             at = self.random.randrange(ITEMS)
             uid, now = f"M-{at}", time.time()
             gone = at % 10 == 0 and self.random.random() < 0.3
-            client.say(delete(uid, now=now) if gone else marker(uid, extra=f'<n at="{self.number}"/>', now=now))
-            self.said.setdefault(uid, []).append((time.monotonic(), 0 if gone else self.number))
+            document = delete(uid, now=now) if gone else marker(uid, now=now)
+            client.say(document.replace(b"</detail>", b'<n at="%d"/></detail>' % self.number))
+            self.order.append((uid, self.number, gone))
             time.sleep(max(0.0, begin + (count + 1) / RATE - time.monotonic()))
+
+    def listen(self, witness: StreamClient, arrivals: dict[int, float]) -> None:
+        """Note when each number was heard first: from then on the server has it."""
+        rest = b""
+        with contextlib.suppress(OSError):  # it has been killed
+            while data := witness.socket.recv(1 << 18):
+                *documents, rest = (rest + data).split(b"</event>")
+                for document in documents:
+                    if number := _NUMBER.search(document):
+                        arrivals.setdefault(int(number[1]), time.monotonic())
 
     def upload_for_ever(self) -> None:
         number = 0
@@ -100,12 +113,20 @@ class KillsTests(FilesTestCase):
         self.addCleanup(uploading.join)
         self.addCleanup(setattr, self, "stopping", True)
         for _ in range(KILLS):
-            client = StreamClient(self, self.server.port(0))
+            client, witness = StreamClient(self, self.server.port(0)), StreamClient(self, self.server.port(0))
             client.say(sa("SENDER", "SENDER", now=time.time()))
+            witness.wait_for_uid("SENDER")
+            arrivals: dict[int, float] = {}
+            listening = Thread(target=self.listen, args=(witness, arrivals))
+            listening.start()
             self.talk(client, self.random.uniform(*BUSY_SECONDS))
             killed = time.monotonic()
             self.server.kill()
+            listening.join()
             client.close()
+            for uid, number, gone in self.order:
+                self.said.setdefault(uid, []).append((arrivals.get(number, killed), 0 if gone else number))
+            self.order.clear()
             self.server.start()
             self.check(killed)
         self.stopping = True

@@ -75,6 +75,8 @@ class Api(MultiService):
         self.info = ServerInfo(hostname=settings.hostname, public_url=settings.public_url)
         self._store = settings.store or ""
         self._marker = None if settings.store == "memory:" else folder.path / "taky-files-taken-over"
+        # Only once for a site: what was deleted since must not come back with its second worker.
+        self._takes_over = settings.worker in (None, 1)
         node, uploads = settings.node_name if settings.bus is not None else "", settings.upload_path
         self.sync = EnterpriseSync(reactor, store, uploads or folder.path / "dp-user", settings.limits, node)
         self.files = self.sync.files
@@ -138,10 +140,11 @@ class Api(MultiService):
 
     def startService(self) -> None:
         self.info.node_id = self._folder.server_id()
-        self.sync.start(f"{self.info.node_id} {self._store}".strip(), self._marker)
-        marker = self._marker.with_name("taky-videos-taken-over") if self._marker is not None else None
-        taking = Deferred.fromCoroutine(take_over(self.sync.upload_path, self.videos, marker, self._reactor))
-        taking.addErrback(logged(self.log, "taking over taky's video feeds"))
+        self.sync.start(f"{self.info.node_id} {self._store}".strip(), self._marker, self._takes_over)
+        if self._takes_over:
+            marker = self._marker.with_name("taky-videos-taken-over") if self._marker is not None else None
+            taking = Deferred.fromCoroutine(take_over(self.sync.upload_path, self.videos, marker, self._reactor))
+            taking.addErrback(logged(self.log, "taking over taky's video feeds"))
         if self.history is not None:
             self.history.start()
         super().startService()

@@ -80,7 +80,7 @@ class Doors(Service):
         except CannotListenError as error:
             self._close()
             where = f"{error.interface or 'any address'} port {error.port}"
-            why = _why(error, "--udp-port or --multicast")
+            why = _why(error, "--udp-port or --multicast", self._others_listen)
             raise DoorError(f"cannot open the UDP door on {where}: {why}") from error
         except DoorError:
             self._close()
@@ -137,7 +137,7 @@ class Doors(Service):
         if failures:
             failure = failures[0]
             if failure.check(CannotListenError):
-                why = _why(failure.value, f"--{door.what.lower()}-endpoint")
+                why = _why(failure.value, f"--{door.what.lower()}-endpoint", self._others_listen)
                 raise DoorError(f"cannot open {door.what} door {door.name}: {why}") from failure.value
             if failure.check(OSError):
                 reason = getattr(failure.value, "strerror", None) or failure.value
@@ -160,11 +160,16 @@ class Doors(Service):
         return done.addCallback(lambda _: None)
 
 
-def _why(error: BaseException | None, option: str) -> str:
+def _why(error: BaseException | None, option: str, late: bool) -> str:
     reason = getattr(error, "socketError", None)
     text = getattr(reason, "strerror", None) or str(reason or error)
     if text == "Address already in use":
         return f"another program listens there already; stop it, or choose another port with {option} or in taky.conf"
+    if text == "Permission denied" and late:
+        return (
+            "not permitted; a worker listens when it is ready, and has given up root's rights before: for a port below"
+            " 1024 it needs CAP_NET_BIND_SERVICE, as in the units of takyctl systemd"
+        )
     if text == "Permission denied":
         return "not permitted; ports below 1024 are for root, or for systemd to hand over"
     if text == "Cannot assign requested address":

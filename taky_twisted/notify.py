@@ -15,6 +15,7 @@ from twisted.internet.task import LoopingCall
 
 from taky_twisted.background import logged, undeterred
 from taky_twisted.logs import Logger
+from taky_twisted.supervised import SUPERVISOR
 
 MICROSECONDS = 1_000_000
 
@@ -36,6 +37,7 @@ class Notifying(Service):
     def __init__(self, clock: IReactorTime, environment: Mapping[str, str] = os.environ) -> None:
         self._clock = clock
         self._address = environment.get("NOTIFY_SOCKET", "")
+        self._who = "the process that started this one" if environment.get(SUPERVISOR) else "systemd"
         # A watchdog that waits for another process does not wait for us.
         ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environment.get("WATCHDOG_USEC", "") if ours else ""
@@ -68,4 +70,5 @@ class Notifying(Service):
         try:
             notify(self._address, state)
         except OSError as error:
-            self.log.warn("systemd cannot be told {state}: {reason}", state=state, reason=error.strerror or str(error))
+            reason = error.strerror or str(error)
+            self.log.warn("{who} cannot be told {state}: {reason}", who=self._who, state=state, reason=reason)

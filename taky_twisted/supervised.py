@@ -45,7 +45,10 @@ class Supervised(Service):
     def startService(self) -> None:
         super().startService()
         if self._supervisor:
-            self._looking.start(LOOK_SECONDS).addErrback(logged(self.log, "looking for the process that started this"))
+            # Not at once: a reactor that does not run yet cannot be stopped.
+            self._looking.start(LOOK_SECONDS, now=False).addErrback(
+                logged(self.log, "looking for the process that started this")
+            )
 
     def stopService(self) -> None:
         super().stopService()

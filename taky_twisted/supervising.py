@@ -4,8 +4,8 @@
 
     Supervisor -- starts, tells to stop --> Worker (a process) -- READY=1, as to systemd --> _Listening
 
-Workers are started one after the other. What stops the first from starting (a file that is missing, a port that is
-taken) would stop all of them, and is said once.
+Workers are started one after the other. What stops one from starting then (a file that is missing, a port that is
+taken) would mostly stop all of them, and is said once. When all are started, none takes the others down any more.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from taky_twisted.logs import Logger
 from taky_twisted.notify import MICROSECONDS, Notifying
 from taky_twisted.signals import Signals
 from taky_twisted.supervised import SUPERVISOR
+from taky_twisted.timekeeping import Timekeeping
 
 FIRST_DELAY_SECONDS = 0.5
 """Before a worker that has ended is started again."""
@@ -77,6 +78,7 @@ class Supervisor(MultiService):
         self._folder: Path | None = None
         self._signals = Signals(reactor)
         self._stopped: Deferred[None] | None = None
+        Timekeeping(reactor, []).setServiceParent(self)
         self.workers = [Worker(self, reactor, number, command) for number in range(1, count + 1)]
 
     def startService(self) -> None:
@@ -110,28 +112,39 @@ class Supervisor(MultiService):
                 worker.environment = {**self._environment, "NOTIFY_SOCKET": address}
         except (OSError, CannotListenError) as error:
             folder = tempfile.gettempdir()
-            self.log.critical("taky: cannot hear workers in {folder}: {error}", folder=folder, error=error)
+            self.log.critical(
+                "taky: cannot hear workers in {folder}: {error}; set TMPDIR to a folder with a short name in which this"
+                " user may write",
+                folder=folder,
+                error=error,
+            )
             self._fail()
             return
         self.workers[0].start()
 
     def ready(self, worker: Worker) -> None:
         """Go on with the next one, when one serves, or takes too long."""
+        if not self.running:
+            return
         following = self.workers[worker.number :]
         if following:
             if not following[0].started:
                 following[0].start()
-        elif self._notifying.parent is None:
+        elif not self._all_started:
             self.log.info("{count} workers are started", count=len(self.workers))
             self._notifying.setServiceParent(self)
 
+    @property
+    def _all_started(self) -> bool:
+        return self._notifying.parent is not None
+
     def ended(self, worker: Worker, how: str, mistake: bool) -> None:
-        """Start a worker again, or stop all if it never could be started."""
+        """Start a worker again, or stop all if it is a mistake that keeps them from starting."""
         if not self.running:
             if self._stopped is not None and not any(each.runs for each in self.workers):
                 stopped, self._stopped = self._stopped, None
                 stopped.callback(None)
-        elif mistake:
+        elif mistake and not self._all_started:
             self.log.critical("worker {number} cannot be started; the server stops", number=worker.number)
             self._fail()
         else:
@@ -141,6 +154,8 @@ class Supervisor(MultiService):
                 how=how,
                 delay=worker.start_again(),
             )
+            if any(each.was_ready for each in self.workers):
+                self.ready(worker)  # it is not waited for: others serve, and what is wrong is not wrong everywhere
 
     def _fail(self) -> None:
         self._failed()
@@ -148,7 +163,7 @@ class Supervisor(MultiService):
 
     def _hang_up(self) -> None:
         for worker in self.workers:
-            worker.signal("HUP")
+            worker.hang_up()
 
     def _kill(self) -> None:
         for worker in self.workers:
@@ -175,6 +190,7 @@ class Worker(ProcessProtocol):
         """Whether it was ever started."""
         self.was_ready = False
         """Whether it ever served."""
+        self._serves = self._hangs_up = False
         self._began = 0.0
         self._delay = FIRST_DELAY_SECONDS
         self._timer: IDelayedCall | None = None  # until it must be ready, must say something, or is started again
@@ -187,18 +203,16 @@ class Worker(ProcessProtocol):
     def start(self) -> None:
         """Start it. It writes where this process writes."""
         self.started = True
+        self._serves = self._hangs_up = False
         self._began = self._reactor.seconds()
         self._timer = self._reactor.callLater(START_SECONDS, self._supervisor.ready, self)
-        nothing = os.open(os.devnull, os.O_RDWR)
         try:
-            self._reactor.spawnProcess(
-                self, self._command[0], self._command, self.environment, childFDs={0: nothing, 1: 1, 2: 2}
-            )
+            with open(os.devnull, "rb") as nothing:
+                files = {0: nothing.fileno(), 1: 1, 2: 2}
+                self._reactor.spawnProcess(self, self._command[0], self._command, self.environment, childFDs=files)
         except OSError as error:
             self._end_timer()
             self._supervisor.ended(self, f"no process: {error.strerror}", False)
-        finally:
-            os.close(nothing)
 
     def start_again(self) -> float:
         """Start it after a while; return how long that is, in seconds."""
@@ -220,23 +234,38 @@ class Worker(ProcessProtocol):
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess(name)
 
+    def hang_up(self) -> None:
+        """Send it SIGHUP, as soon as it serves: before it catches that, it would end by it."""
+        if self._serves:
+            self.signal("HUP")
+        else:
+            self._hangs_up = self.runs
+
     def told(self, state: bytes) -> None:
         """Take note of what it says of itself, as it would to systemd."""
         if not self.runs or state not in (b"READY=1", b"WATCHDOG=1"):
             return
         self._end_timer()
-        self._timer = self._reactor.callLater(WATCHDOG_SECONDS, self._hangs)
+        self._timer = self._reactor.callLater(WATCHDOG_SECONDS / 2, self._is_late)
         if state == b"READY=1":
-            self.was_ready = True
+            self.was_ready = self._serves = True
+            if self._hangs_up:
+                self._hangs_up = False
+                self.signal("HUP")
             self._supervisor.ready(self)
 
     def processEnded(self, reason: Failure) -> None:
         self._end_timer()
         self.transport = None
+        self._serves = False
         number, status = reason.value.signal, reason.value.exitCode  # type: ignore[union-attr]  # ProcessTerminated
         how = f"signal {number}" if number is not None else f"exit status {status}"
         # Who says why it cannot start ends with a status; a crash is somebody's signal.
         self._supervisor.ended(self, how, not self.was_ready and bool(status))
+
+    def _is_late(self) -> None:
+        # In two steps: a clock that is set ahead ends one of them at once, and nobody hangs for that.
+        self._timer = self._reactor.callLater(WATCHDOG_SECONDS / 2, self._hangs)
 
     def _hangs(self) -> None:
         self._supervisor.log.warn(

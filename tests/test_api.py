@@ -11,12 +11,14 @@ from taky_twisted.api import Api
 from taky_twisted.config import Settings
 from taky_twisted.config.limits import Limits
 from taky_twisted.data_folder import DataFolder
+from taky_twisted.enterprise_sync.files import Caller
 from taky_twisted.identity.accounts import Accounts
 from taky_twisted.identity.passwords import hash_of
 from taky_twisted.identity.principal import Principal
 from taky_twisted.records import Kept
 from taky_twisted.routing.router import Router
 from taky_twisted.stores.memory import MemoryStore
+from tests.enterprise_sync.taky_folder import TakyFolder
 from tests.fakes import MemorySink
 from tests.marti.asking import Connection, spell
 from tests.samples import event, marker
@@ -132,6 +134,36 @@ class ContentsTests(SynchronousTestCase):
                 content.parent.mkdir()
                 content.write_bytes(b"data")
             self.assertEqual(content.exists(), kept, store)
+            stopped = api.stopService()
+            assert isinstance(stopped, Deferred)
+            reactor.wait(stopped)
+            folder.close()
+
+
+class TakeoverTests(SynchronousTestCase):
+    def test_workers(self) -> None:
+        """Of several workers one takes over what taky has: later ones would bring back what was deleted since."""
+        for worker, names in ((None, ["a.zip"]), (1, ["a.zip"]), (2, [])):
+            reactor, folder = ThreadedClock(), DataFolder(Path(self.mktemp()))
+            uploads = folder.path / "dp-user"
+            TakyFolder(uploads).upload("A", "a.zip", b"data", Visibility="public")
+            (uploads / "video_feed").mkdir()
+            (uploads / "video_feed" / "v.xml").write_text(
+                "<feed><protocol>rtsp</protocol><alias>Drone</alias><uid>V-1</uid><address>10.0.0.1</address>"
+                "<port>554</port><path>/a</path></feed>"
+            )
+            settings = Settings(worker=worker, limits=Limits(history_days=0))
+            store = MemoryStore(reactor)
+            api = Api(reactor, settings, folder, store, Router(reactor, store, settings.limits))
+            folder.open()
+            api.startService()
+            while len(api.videos) < len(names):
+                reactor.run_one()
+            for _ in range(3):  # found, read, put in its place: each is over when what comes after it in its thread is
+                reactor.wait(api.sync.blobs.aside(lambda: None))
+                reactor.wait(api.sync.blobs.write(lambda: None))
+            self.assertEqual([file.name for file in api.files.all(Caller())], names, worker)
+            self.assertEqual(len(api.videos), len(names))
             stopped = api.stopService()
             assert isinstance(stopped, Deferred)
             reactor.wait(stopped)

@@ -114,6 +114,15 @@ class DoorsTests(SynchronousTestCase):
         doors.startService()
         self.assertEqual(doors.ports, [port])
 
+    def test_others_listen_low_port(self) -> None:
+        """Then it is not root any more, and nobody can hand it a port: what a low one takes is said."""
+        doors = Doors([door(CannotListenError("", 443, OSError(errno.EACCES, "Permission denied")))], [], True)
+        doors.privilegedStartService()
+        error = self.assertRaises(DoorError, doors.startService)
+        self.assertIn("not permitted; ", str(error))
+        self.assertIn("CAP_NET_BIND_SERVICE", str(error))
+        self.assertNotIn("systemd to hand over", str(error))
+
     def test_describe(self) -> None:
         """Operators read what is open, where, and whether it speaks TLS."""
         unix = OpenPort(UNIXAddress("/run/taky.sock"))

@@ -92,3 +92,11 @@ class NotifyingTests(SynchronousTestCase):
         self.start(NOTIFY_SOCKET=self.path + "-gone")
         self.clock.advance(0)
         self.assertEqual(log(), ["systemd cannot be told READY=1: No such file or directory"])
+
+    def test_supervised(self) -> None:
+        """Whoever is not systemd is not called so."""
+        log = LogLines(self)
+        self.start(NOTIFY_SOCKET=self.path + "-gone", TAKY_SUPERVISOR="4711")
+        self.clock.advance(0)
+        (line,) = log()
+        self.assertTrue(line.startswith("the process that started this one cannot be told READY=1"), line)

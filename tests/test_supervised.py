@@ -30,6 +30,15 @@ class SupervisedTests(SynchronousTestCase):
         self.assertEqual(self.stopped, 1)
         service.stopService()
 
+    def test_gone_from_the_start(self) -> None:
+        """That is seen when the reactor runs and can be stopped, also if it was so before."""
+        self.parent = 1
+        service = self.start(**{SUPERVISOR: "4711"})
+        self.assertEqual(self.stopped, 0)
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(self.stopped, 1)
+        service.stopService()
+
     def test_stop(self) -> None:
         """When the worker stops it looks no more."""
         self.start(**{SUPERVISOR: "4711"}).stopService()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from taky_twisted.supervising import (
     Supervisor,
     Worker,
 )
+from taky_twisted.timekeeping import Timekeeping
 from tests.fakes import LogLines
 
 COMMAND = ("python", "-m", "taky", "-c", "taky.conf")
@@ -211,6 +214,39 @@ class SupervisorTests(SynchronousTestCase):
         self.tell(supervisor.workers[0], b"READY=1")
         self.assertFalse(supervisor.workers[0].was_ready)
 
+    def test_slow_mistake(self) -> None:
+        """When all are started no worker takes the others down, whatever keeps it from serving."""
+        supervisor = self.supervise(2)
+        self.tell(supervisor.workers[0], b"READY=1")
+        self.reactor.advance(START_SECONDS)
+        self.assertIn("2 workers are started", self.lines())
+        self.exit(supervisor.workers[1], 1)
+        self.reactor.advance(FIRST_DELAY_SECONDS)
+        self.assertEqual((self.failed, self.reactor.stopped, self.started[2:]), (0, 0, ["--worker=2"]))
+
+    def test_crash_while_others_start(self) -> None:
+        """A worker that crashes again and again before it serves does not keep those after it from starting."""
+        supervisor = self.supervise(3)
+        self.tell(supervisor.workers[0], b"READY=1")
+        self.exit(supervisor.workers[1], None, signal.SIGKILL)
+        self.assertEqual(self.started, ["--worker=1", "--worker=2", "--worker=3"])
+
+    def test_clock_set(self) -> None:
+        """A clock that is set, hours ahead or back, makes no worker hang, and none wait for hours."""
+        supervisor = self.serving()
+        self.reactor.advance(3600)
+        self.assertEqual([process.signals for process in self.reactor.processes], [[], []])
+        self.tell(supervisor.workers[0], b"WATCHDOG=1")
+        self.reactor.advance(WATCHDOG_SECONDS / 2)
+        self.assertEqual([process.signals for process in self.reactor.processes], [[], ["KILL"]])
+        self.exit(supervisor.workers[1], None, signal.SIGKILL)
+        (keeping,) = (each for each in supervisor if isinstance(each, Timekeeping))
+        self.reactor.rightNow -= 3600
+        keeping._difference += 3600
+        keeping.look()
+        self.reactor.advance(FIRST_DELAY_SECONDS + 0.01)
+        self.assertEqual(self.started[2:], ["--worker=2"])
+
     def test_no_process(self) -> None:
         """Where the system has no room for a process it is tried again."""
         supervisor = self.serving()
@@ -224,6 +260,26 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.fails = None
         self.reactor.advance(1)
         self.assertEqual(len(self.reactor.processes), 3)
+
+    def test_no_files(self) -> None:
+        """Nor does a worker stay away for good when no more files can be opened for a while."""
+        supervisor = self.serving()
+        self.exit(supervisor.workers[0], None, signal.SIGKILL)
+        with self.patch_open():
+            self.reactor.advance(FIRST_DELAY_SECONDS)
+        self.assertEqual(len(self.reactor.processes), 2)
+        self.reactor.advance(1)
+        self.assertEqual(len(self.reactor.processes), 3)
+
+    @contextlib.contextmanager
+    def patch_open(self) -> Iterator[None]:
+        """Allow no more files."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def test_stop(self) -> None:
         """All are told to stop, and waited for; none is started again."""
@@ -260,6 +316,33 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.reactor.processes, [])
 
+    def test_stop_while_starting(self) -> None:
+        """What a worker said just before it was told to stop starts no further one."""
+        supervisor = self.supervise(2)
+        stopped = supervisor.stopService()
+        assert stopped is not None
+        self.tell(supervisor.workers[0], b"READY=1")
+        self.assertEqual(self.started, ["--worker=1"])
+        self.exit(supervisor.workers[0])
+        self.successResultOf(stopped)
+
+    def test_hang_up_while_starting(self) -> None:
+        """SIGHUP would end a process that does not catch it yet: it gets it when it serves, and once."""
+        supervisor = self.supervise(2)
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.reactor.advance(0)
+        first = self.reactor.processes[0]
+        self.assertEqual(first.signals, [])
+        for _ in range(2):
+            self.tell(supervisor.workers[0], b"READY=1")
+            self.assertEqual(first.signals, ["HUP"])
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.exit(supervisor.workers[1], None, signal.SIGSEGV)
+        self.reactor.advance(FIRST_DELAY_SECONDS)
+        self.tell(supervisor.workers[1], b"READY=1")
+        self.assertEqual(first.signals, ["HUP"] * 2)
+        self.assertEqual(self.reactor.processes[-1].signals, [], "it has read everything since")
+
     def test_signals(self) -> None:
         """SIGHUP goes to all; SIGTERM and SIGINT stop the reactor, and are what they were afterwards."""
         before = [signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)]
@@ -278,7 +361,8 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.cannot_listen = True
         self.supervise()
         self.assertEqual((self.failed, self.reactor.processes), (1, []))
-        self.assertTrue(any("cannot hear workers in" in line for line in self.lines()), self.lines())
+        (line,) = (line for line in self.lines() if "cannot hear workers in" in line)
+        self.assertIn("set TMPDIR to", line)
 
     def test_systemd(self) -> None:
         """Systemd is told when all workers serve."""

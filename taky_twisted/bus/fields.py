@@ -7,14 +7,14 @@ this one is passed over, what it has less gets its default value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from math import isfinite
 from types import UnionType
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
 
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.event import PROLOG, Destinations, Event
-from taky_twisted.cot.xmlcodec import decode
+from taky_twisted.cot.shapes import Shapes
 from taky_twisted.identity.principal import Principal
 from taky_twisted.records import Record
 from taky_twisted.routing.records import Emergency, Item, KnownContact, MissedChat, Tombstone
@@ -67,6 +67,7 @@ Read = Callable[[Any, Reads], Any]
 Codec = tuple[Write, Read]
 
 _ABSENT = object()
+_shapes = Shapes()  # what the other nodes tell is as much alike as what clients say
 SKIP: Any = object()
 """What is read instead of something that is to be left out: it cannot be read, but what stands beside it can."""
 
@@ -210,12 +211,13 @@ def _read_event(value: Any, source: Reads) -> Any:
     try:
         if not xml.startswith(PROLOG):
             raise MalformedEvent("not in delivered form")
-        event: Event = decode(xml[len(PROLOG) :])
+        event: Event = _shapes.decode(xml[len(PROLOG) :])
     except MalformedEvent:
         source.unreadable += 1
         return SKIP
-    # It was made here just now, and nobody has seen it yet.
-    event.detail.destinations = destinations
+    if event.detail.destinations != destinations:
+        # The event was made here just now, and nobody has seen it yet; its detail may be that of others too.
+        event.detail = replace(event.detail, destinations=destinations)
     return event
 
 

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 
 from taky_twisted.config import Settings
 from taky_twisted.endpoints.loopback import is_wide
-from taky_twisted.endpoints.strings import split
+from taky_twisted.endpoints.strings import port_of
 from taky_twisted.identity.cert_db import CertDb
 from taky_twisted.identity.certificates import covers
 from taky_twisted.identity.credentials import Source, load_authorities, load_credentials
@@ -233,13 +233,6 @@ class Checks:
                     f"{port_of(door) or '...'}: they can read how many use the server, and how it is",
                     "leave interface= out (then it is 127.0.0.1), or keep that port inside a trusted network",
                 )
-
-
-def port_of(door: str) -> int | None:
-    """Tell the TCP port of an endpoint; None for one that has none, or whichever is free."""
-    words, keys = split(door)
-    text = keys.get("port") or (words[1] if len(words) > 1 else "")
-    return int(text) if text.isdigit() and int(text) else None
 
 
 def try_to_connect(host: str, port: int) -> Finding:

@@ -49,10 +49,11 @@ class RunningServer:
         """Find the socket of a site: the one that the operator named, else what its configuration says."""
         if named is not None:
             return cls(named)
-        for description in settings.admin_endpoints:
-            return cls(_path_in(description, settings))
         data_dir = settings.data_dir.absolute()
-        return cls(data_dir / ADMIN_SOCKET, [folder / ADMIN_SOCKET for folder in worker_folders(data_dir)])
+        others = [folder / ADMIN_SOCKET for folder in worker_folders(data_dir)]
+        for description in settings.admin_endpoints:
+            return cls(_path_in(description, settings), others)
+        return cls(data_dir / ADMIN_SOCKET, others)
 
     @property
     def further(self) -> list[RunningServer]:

@@ -13,6 +13,7 @@ from taky_twisted.cli.commands import CommandError, Verbs, add_verb, note
 from taky_twisted.cli.site import Site
 from taky_twisted.cli.units import (
     UNIT_FOLDERS,
+    all_doors,
     check_user,
     owner_of,
     program_path,
@@ -25,6 +26,7 @@ from taky_twisted.cli.units import (
 )
 from taky_twisted.config import Settings, parse_workers
 from taky_twisted.config.workers import check_workers
+from taky_twisted.endpoints.shared import worker_doors
 
 MORE = """\
 Writes one unit, taky.service (or taky-HOST.service for a site that is not in
@@ -73,6 +75,7 @@ def install(site: Site, folder: Path, user: str | None, dps: bool, workers: int 
     units = {unit_name(settings): unit_text(settings, user, program_path())}
     if workers > 1:
         check_workers(replace(settings, workers=workers))
+        worker_doors(all_doors(settings), 1)
         units = {
             template_name(settings): unit_text(settings, user, program_path(), workers),
             target_name(settings): target_text(settings, workers),

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None, run: Callable[[ServerOptions], 
     Raises:
         SystemExit: with one line for the operator if the command line or what it leads to cannot be used.
     """
+    # As this process was started: `python -m` looks into the working directory first, whoever can write there.
+    again = ["-m", "taky_twisted.cli.taky"] if arguments is not None else sys.orig_argv[1 : 1 - len(sys.argv) or None]
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "-d" in given:
         given.remove("-d")
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None, run: Callable[[ServerOptions], 
     # No pid file: nothing here goes to the background, and one left in the working directory stops the next start.
     options.parseOptions(["--nodaemon", "--pidfile=", service_maker.tapname, *given])
     server = options.subOptions
-    server.worker_command = [sys.executable, "-m", "taky_twisted.cli.taky", *given]
+    server.worker_command = [sys.executable, *again, *given]
     if server.settings.worker is not None:
         options["logger"] = partial(worker_observer, server.settings.worker, options["logger"])
     run(options)

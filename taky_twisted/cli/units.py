@@ -15,7 +15,7 @@ from pathlib import Path
 from taky_twisted.cli.commands import CommandError
 from taky_twisted.config import Settings
 from taky_twisted.config.taky_conf import SYSTEM_FILE
-from taky_twisted.endpoints.strings import split
+from taky_twisted.endpoints.strings import port_of
 
 UNIT_FOLDERS = (Path("/etc/systemd/system"), Path("/run/systemd/system"), Path("/usr/lib/systemd/system"))
 WATCHDOG_SECONDS = 60
@@ -173,21 +173,19 @@ def _written(settings: Settings) -> list[Path]:
     return list(dict.fromkeys(place.absolute() for place in places))
 
 
-def _capabilities(settings: Settings) -> list[str]:
-    doors = (
+def all_doors(settings: Settings) -> tuple[str, ...]:
+    """List the endpoints on which clients of any kind are taken in."""
+    return (
         *(*settings.cot_doors(), *settings.monitor_doors()),
         *(*settings.marti_doors(), *settings.enroll_doors()),
     )
-    ports = [port for door in doors if (port := _port(door)) is not None]
-    if any(0 < port < FIRST_FREE_PORT for port in ports):
+
+
+def _capabilities(settings: Settings) -> list[str]:
+    ports = [port for door in all_doors(settings) if (port := port_of(door)) is not None]
+    if any(port < FIRST_FREE_PORT for port in ports):
         return ["CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE"]
     return ["CapabilityBoundingSet="]
-
-
-def _port(door: str) -> int | None:
-    words, keys = split(door)
-    text = keys.get("port") or (words[1] if len(words) > 1 else "")
-    return int(text) if text.isdigit() else None
 
 
 def _is_in(places: list[Path], folders: tuple[str, ...]) -> bool:

@@ -78,6 +78,17 @@ def named_keys(words: Sequence[str], keys: Mapping[str, str], known: Sequence[st
     return {**({"port": words[0]} if words else {}), **keys}
 
 
+def port_of(description: str) -> int | None:
+    """Tell the TCP port of an endpoint string; None for one that has none, or whichever is free."""
+    words, keys = split(description)
+    if "inner" in keys:
+        return port_of(keys["inner"])
+    if words and words[0].lower() == "haproxy":
+        words = words[1:]
+    text = keys.get("port") or (words[1] if len(words) > 1 else "")
+    return (int(text) or None) if text.isdecimal() and len(text) <= 5 else None
+
+
 def check_number(key: str, text: str, high: int) -> None:
     """Refuse what is not a whole number from 0 to ``high``."""
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= high):

@@ -52,12 +52,13 @@ class EnterpriseSync:
         """Take over what the store held."""
         self.files.restore(records)
 
-    def start(self, owner: str, marker: Path | None) -> None:
+    def start(self, owner: str, marker: Path | None, takes_over: bool = True) -> None:
         """Clean up, and take over what taky has, in the background. Waits for the disk, but not for taky's files.
 
         Args:
             owner: who knows of the contents that are there: this server, with the store that it has.
             marker: a file that says that taky's files were taken over; None: to be done at every start.
+            takes_over: whether that is done here; another process of this server may have the same folder.
 
         Raises:
             StoreError: the folder cannot be used; the text tells the operator what to do.
@@ -66,6 +67,8 @@ class EnterpriseSync:
         if self._node:
             self.files.expect_contents()
         self._expiring.start(EXPIRE_SECONDS, now=False).addErrback(logged(self.log, "forgetting expired files"))
+        if not takes_over:
+            return
         taking = Deferred.fromCoroutine(take_over(self.upload_path, self.files, self.blobs, marker))
         taking.addErrback(logged(self.log, "taking over taky's files"))
 

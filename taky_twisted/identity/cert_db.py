@@ -188,10 +188,7 @@ class CertDb:
         """Make one of what is here and what somebody else has entered; the order in which that is done is the same.
 
         Who is revoked on either side is revoked. Of bans the last word counts. What else is said of a certificate is
-        taken over.
-
-        Returns:
-            The certificates, as they are here now.
+        taken over. Returns the certificates, as they are here now.
         """
         lines = {entry.serial: number for number, line in enumerate(self.lines) if (entry := _parsed(line)) is not None}
         joined = []

@@ -90,8 +90,7 @@ class ProxiedFactory(AdmissionFactory):
         host = getattr(address, "host", None)
         if host is None:
             return True  # the mode of a unix socket says who may come
-        found: Any = ipaddress.ip_address(host)
-        found = getattr(found, "ipv4_mapped", None) or found
+        found = _plain(host)
         return any(found in network for network in self._believed)
 
 
@@ -155,7 +154,8 @@ class ProxiedProtocol(ProtocolWrapper):
 
     def _is_balancers_own(self, header: ProxyHeader) -> bool:
         # In version 1 a balancer gives its own address for its health checks.
-        return header.source is None or header.source.host == getattr(self.transport.getPeer(), "host", None)
+        host = getattr(self.transport.getPeer(), "host", None)
+        return header.source is None or (host is not None and _plain(header.source.host) == _plain(host))
 
     def _pass_on(self) -> None:
         self._end_wait()
@@ -189,3 +189,9 @@ class ProxiedProtocol(ProtocolWrapper):
         self._buffer.clear()
         self.factory.refuse(self.transport.getPeer(), reason)
         self.transport.abortConnection()  # type: ignore[attr-defined]
+
+
+def _plain(host: str) -> Any:
+    """Read an address; what an IPv6 socket says of IPv4 is that of IPv4."""
+    found: Any = ipaddress.ip_address(host)
+    return getattr(found, "ipv4_mapped", None) or found

@@ -7,9 +7,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.bus.errors import EnvelopeError
 from taky_twisted.bus.fields import MAX_COUNT, MAX_INTEGER, MAX_TEXT, SKIP, by_fields, codec
+from taky_twisted.cot.event import Destinations, Event
+from taky_twisted.cot.xmlcodec import decode
 from taky_twisted.records import Record
 from taky_twisted.routing.records import ActiveGroups, Tombstone
 from tests.routing.test_records import RECORDS
+from tests.samples import sa
 
 
 class Tables:
@@ -70,6 +73,18 @@ class FieldsTests(SynchronousTestCase):
         refused: list[Any] = [None, [], {}, {"kind": 1}, {"kind": None}]
         for value in refused:
             self.assertRaises(EnvelopeError, read, value, Tables())
+
+    def test_alike(self) -> None:
+        """Of events that are alike each is for whom it says, and for everybody if it says nothing."""
+        write, read = codec(Event)
+        for names in ((), ("B",), (), ("C", "D"), (), ("B",)):
+            told = Destinations(callsigns=names, explicit=True) if names else None
+            event = decode(sa("A", "A"))
+            event.detail.destinations = told
+            tables = Tables()
+            heard = read(write(event, tables), tables)
+            self.assertEqual((heard.detail.destinations, heard.xml), (told, event.xml))
+            self.assertEqual((heard.uid, heard.detail.callsign), (event.uid, event.detail.callsign))
 
     def test_checked(self) -> None:
         """A value of another type than is declared, or out of all bounds, is refused."""

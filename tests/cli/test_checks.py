@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.cli import checks
-from taky_twisted.cli.checks import FULL_BYTES, LOW_BYTES, Checks, Finding, moment, port_of, try_to_connect, worst
+from taky_twisted.cli.checks import FULL_BYTES, LOW_BYTES, Checks, Finding, moment, try_to_connect, worst
 from taky_twisted.config import load
 from tests.pki import DAY, PKI, Authority
 
@@ -243,17 +243,6 @@ class NetworkTests(ChecksTestCase):
         self.configure(OPENING.replace("public_ip = 127.0.0.1\n", "") + "[cot_server]\nendpoints = tcp:0\n  unix:/a\n")
         self.assert_found(self.checks().reachable(), "note", "no door has a port of its own")
         self.assertEqual(tried, [("127.0.0.1", 8089), ("192.168.1.5", 8087)])
-
-    def test_ports(self) -> None:
-        """A port is the first word or a key."""
-        for door, port in (
-            ("tcp:8087", 8087),
-            ("ssl:port=9", 9),
-            ("tcp:0", None),
-            ("systemd:domain=INET", None),
-            ("tcp", None),
-        ):
-            self.assertEqual(port_of(door), port)
 
     def test_metrics_door(self) -> None:
         """Who can read metrics is told where that is not this machine alone; endpoints' other keys are not shown."""

@@ -38,6 +38,15 @@ class FindingTests(AnsweringTestCase):
         self.answer({"ok": True, "pong": "1"})
         self.assertEqual(server.ask("ping")["pong"], "1")
 
+    def test_workers_elsewhere(self) -> None:
+        """That is so, too, where the first one's socket has another place: those of the others have not."""
+        (self.data / "worker-2").mkdir()
+        self.configure("admin_endpoints = unix:address=here.sock")
+        server = RunningServer.of(load(str(self.conf)), None)
+        self.answer({"ok": True, "pong": "2"}, name="worker-2/taky-admin.sock")
+        self.assertEqual(server.ask("ping")["pong"], "2")
+        self.assertEqual([each.path for each in server.further], [self.data / "worker-2/taky-admin.sock"])
+
     def test_protocol(self) -> None:
         """By its name one sees which protocol is spoken at a socket."""
         self.assertTrue(RunningServer(Path("/x/taky-mgmt.sock")).is_takys)

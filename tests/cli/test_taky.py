@@ -101,6 +101,16 @@ class MainTests(SynchronousTestCase):
             main(["--cot-endpoint=tcp:8087"], run)
         self.assertEqual(end.exception.code, 1)
 
+    def test_workers_of_a_script(self) -> None:
+        """They are started as this was: `python -m` would run what lies about in the working directory first."""
+        self.patch(sys, "argv", ["/opt/taky/bin/taky", "--workers=2", "-d", "--bus=redis:tcp:localhost:6379"])
+        self.patch(sys, "orig_argv", ["python3", "-X", "dev", *sys.argv])
+        ran: list[ServerOptions] = []
+        with contextlib.redirect_stderr(io.StringIO()):
+            main(run=ran.append)
+        expected = [sys.executable, "-X", "dev", "/opt/taky/bin/taky", "--workers=2", "--bus=redis:tcp:localhost:6379"]
+        self.assertEqual(ran[0].subOptions.worker_command, expected)
+
     def test_process_arguments(self) -> None:
         """Without arguments of its own it takes those of the process."""
         ran: list[ServerOptions] = []

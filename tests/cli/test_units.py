@@ -80,6 +80,9 @@ class UnitTests(AnsweringTestCase):
         self.assertEqual(unit["AmbientCapabilities"], "CAP_NET_BIND_SERVICE")
         unit = self.text("[ssl]\nenabled = yes", "[dp_server]\nenroll_endpoints = ssl:443")
         self.assertEqual(unit["AmbientCapabilities"], "CAP_NET_BIND_SERVICE")
+        for door in ("haproxy:tcp:443", r"ssl:inner=haproxy\:tcp\:443"):
+            unit = self.text(f"[cot_server]\nendpoints = {door}")
+            self.assertEqual(unit["AmbientCapabilities"], "CAP_NET_BIND_SERVICE", door)
         self.assertNotIn("AmbientCapabilities", self.text("[cot_server]\nendpoints = systemd:domain=INET:index=0"))
 
     def test_places(self) -> None:

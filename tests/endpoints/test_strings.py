@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet import endpoints
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.endpoints.strings import check_number, interface_address, joined, named_keys, quoted, split
+from taky_twisted.endpoints.strings import check_number, interface_address, joined, named_keys, port_of, quoted, split
 from taky_twisted.identity.errors import EndpointError
 
 WORDS = st.text(st.sampled_from(list("ab0:=\\/. é")), max_size=8)
@@ -80,6 +80,24 @@ class NamedKeysTests(SynchronousTestCase):
 
 
 class ValueTests(SynchronousTestCase):
+    def test_ports(self) -> None:
+        """A port is the first word or a key, under TLS and behind a load balancer as well."""
+        for door, port in (
+            ("tcp:8087", 8087),
+            ("ssl:port=9", 9),
+            ("haproxy:tcp:443:proxy_from=10.0.0.1", 443),
+            (r"ssl:inner=haproxy\:tcp\:443:auth=cert", 443),
+            (r"ssl:8089:inner=tcp\:port\=8089", 8089),
+            ("haproxy", None),
+            ("tcp:²", None),
+            ("tcp:" + "9" * 5000, None),
+            ("HAProxy:tcp:port=9", 9),
+            ("tcp:0", None),
+            ("systemd:domain=INET", None),
+            ("tcp", None),
+        ):
+            self.assertEqual(port_of(door), port)
+
     def test_number(self) -> None:
         """A port is a whole number, not too large."""
         check_number("port", "0", 65535)

@@ -92,6 +92,16 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.sync.files.find(Caller(), hash=digest).name, "a.zip")
         self.stop()
 
+    def test_not_taken_over(self) -> None:
+        """It can be left to another process of the same server."""
+        TakyFolder(self.path).upload("A", "a.zip", b"data")
+        self.sync.start("a" * 32, None, takes_over=False)
+        for _ in range(3):
+            self.clock.wait(self.sync.blobs.aside(lambda: None))
+            self.clock.wait(self.sync.blobs.write(lambda: None))
+        self.assertEqual(self.sync.files.all(Caller()), [])
+        self.stop()
+
     def test_cannot_start(self) -> None:
         """A folder that cannot be used ends the start; stopping works all the same."""
         self.path.write_text("no folder")

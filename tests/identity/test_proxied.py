@@ -176,6 +176,13 @@ class ProxiedTests(SynchronousTestCase):
             self.end(protocol)
             self.assert_quiet()
 
+    def test_health_check_by_ipv6_socket(self) -> None:
+        """So it is at a door for IPv6 that IPv4 balancers reach too: there their addresses are spelled otherwise."""
+        protocol, _ = self.connect(IPv6Address("TCP", "::ffff:10.0.0.5", 40000))
+        protocol.dataReceived(b"PROXY TCP4 10.0.0.5 10.0.0.9 40000 8089\r\n")
+        self.end(protocol)
+        self.assert_quiet()
+
     def test_asking_health_check(self) -> None:
         """A health check that asks something is answered; its address is the balancer's."""
         protocol, _ = self.connect()

@@ -75,7 +75,7 @@ class TakyTests(SynchronousTestCase):
         self.taky_writes(
             marker("M-1", "Brücke", now=now, stale=600),
             drawing("D-1", now=now, stale=600),
-            marker("short", now=now, stale=6),
+            marker("short", now=now, stale=25),
             sa("PHONE", "FOX", now=now, stale=600),
         )
         self.assertEqual(len(self.redis.keys(f"taky:{HOST}:persist:*")), 4)
@@ -87,7 +87,7 @@ class TakyTests(SynchronousTestCase):
         self.assertEqual(contact.get("callsign"), "Brücke")
         self.assertEqual(events["D-1"].findtext("detail/remarks"), "Ä < 猫")
         self.assertIsNotNone(events["D-1"].find("detail/shape/polyline/vertex"))
-        time.sleep(max(0.0, now + 7 - time.time()))
+        time.sleep(max(0.0, now + 26 - time.time()))
         client = StreamClient(self, server.port())
         self.assertEqual(set(client.uids()), {"M-1", "D-1"})
         client.say(sa("A", "A", now=time.time()), delete("M-1", now=time.time()))

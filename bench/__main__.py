@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--short", action="store_true", help="half a minute, small, this server only: right or wrong")
+    parser.add_argument("--short", action="store_true", help="a minute, small, this server only: right or wrong")
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,...", help=f"of {', '.join(SCENARIOS)}")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run, in turns (default 5)")
     parser.add_argument(

@@ -139,6 +139,10 @@ class Bus(Protocol):
     def up(self) -> bool:
         """Whether words get through at the moment."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be told that who has a lot more to tell, and no haste, does so later."""
+
     def tell(self, word: Word) -> None:
         """Tell all other nodes."""
 

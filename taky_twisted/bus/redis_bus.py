@@ -88,6 +88,11 @@ class RedisBus(Service):
         """The other nodes that are there."""
         return self._listening.members.nodes
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more waits to be told than gets out in a moment."""
+        return self._telling.crowded
+
     def tell(self, word: Word) -> None:
         self._telling.tell(word)
 

@@ -39,6 +39,8 @@ WAIT_BYTES = 1 << 20
 """How many bytes they may take."""
 MAX_BACKLOG = 16 << 20
 """Bytes that may wait while Redis is there, and slower than this node talks."""
+CROWDED_BYTES = 1 << 20
+"""Who has much to tell that has no haste waits while so many bytes do."""
 FINISH_SECONDS = 3.0
 """How long the last words have to get out when we stop."""
 EXPIRE_SECONDS = 3600
@@ -103,6 +105,11 @@ class Telling:
     def start(self) -> None:
         """Say that this node is there, from now on."""
         self._ticking.start(ALIVE_SECONDS).addErrback(logged(self.log, "telling that this node is there"))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more waits than gets out in a moment."""
+        return self.works and self._backlog.size >= CROWDED_BYTES
 
     def tell(self, word: Word) -> None:
         """Tell a word with the next batch."""

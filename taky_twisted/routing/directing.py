@@ -122,7 +122,10 @@ def _deliver_to(
                     reached = elsewhere = True
                 else:
                     receivers[holder] = None
-                    if is_chat and router.nodes is not None:
+                if is_chat and router.nodes is not None:
+                    if holder.node:
+                        router.nodes.underway(holder, contact.uid, event, groups)
+                    else:
                         router.nodes.delivered(contact.uid, event)
         if not holders:
             elsewhere = True

@@ -80,6 +80,11 @@ class Emergencies:
     def __contains__(self, uid: str) -> bool:
         return uid in self._alerts
 
+    def time_of(self, uid: str) -> float | None:
+        """Tell an emergency's own time; None if there is no such."""
+        alert = self._alerts.get(uid)
+        return alert.event.time if alert is not None else None
+
     def restore(self, records: list[Emergency]) -> None:
         """Take over what a store held, and go on repeating it at once."""
         for record in records:
@@ -117,10 +122,14 @@ class Emergencies:
         return [alert.record for alert in self._alerts.values()]
 
     def merge(self, record: Emergency, event: Event) -> None:
-        """Take over an emergency that another node repeats, unless it is known."""
-        if record.uid in self._alerts or len(self._alerts) >= self._max_alerts:
+        """Take over an emergency that another node repeats, if it is not known, or newer there."""
+        older = self._alerts.get(record.uid)
+        if older is None:
+            if len(self._alerts) >= self._max_alerts:
+                return
+        elif (older.event.time, older.event.xml) >= (event.time, event.xml):
             return
-        alert = self._alerts[record.uid] = Alert(record, event, None)
+        alert = self._alerts[record.uid] = Alert(record, event, older.source if older is not None else None)
         self._store.put(record)
         self._say(alert, self._fresh(alert, self._clock.seconds()))
         self._schedule(self._period)

@@ -44,9 +44,7 @@ class MissedChats:
             event = kept_event(chat)
             if event is None:
                 continue
-            # The delivered form does not say whom it is for, and it may have to be kept again.
-            destinations = Destinations(uids=(chat.recipient,), explicit=True)
-            self._append(chat, replace(event, detail=replace(event.detail, destinations=destinations)))
+            self._append(chat, _directed(event, chat.recipient))
 
     def keep(self, recipient: str, principal: str | None, event: Event, groups: Groups, now: float) -> bool:
         """Keep a chat for a contact that is away.
@@ -75,6 +73,11 @@ class MissedChats:
         self._append(chat, event)
         self._store.put(chat)
         return True
+
+    def merge(self, chat: MissedChat, event: Event) -> None:
+        """Take over a chat that another node keeps; it waits no longer here than there."""
+        event = _directed(event, chat.recipient)
+        self.keep(chat.recipient, chat.principal, event, chat.groups, chat.expires - self._seconds)
 
     def take(
         self, recipient: str, principal: str | None, groups_out: Groups, now: float, granted: Groups = frozenset()
@@ -117,6 +120,12 @@ class MissedChats:
         """List what waits."""
         return [chat for waiting in self._waiting.values() for chat, _ in waiting if chat.expires > now]
 
+    def settle(self, recipient: str, uid: str) -> None:
+        """Let a chat wait no more that was delivered by another node."""
+        waiting = self._waiting.get(recipient, ())
+        for chat in [chat for chat, event in waiting if event.uid == uid]:
+            self.forget(chat)
+
     def forget(self, chat: MissedChat) -> None:
         """Let a chat wait no more that was delivered by another node."""
         waiting = self._waiting.get(chat.recipient)
@@ -138,3 +147,9 @@ class MissedChats:
     def _forget(self, chat: MissedChat) -> None:
         self._bytes -= len(chat.xml)
         self._store.remove(MissedChat, chat.key)
+
+
+def _directed(event: Event, recipient: str) -> Event:
+    """Say whom a chat is for: the delivered form does not, and it may have to be kept again."""
+    destinations = Destinations(uids=(recipient,), explicit=True)
+    return replace(event, detail=replace(event.detail, destinations=destinations))

@@ -12,7 +12,7 @@ emergencies and waiting chat are the same everywhere, and nobody is told anythin
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -26,14 +26,34 @@ from taky_twisted.logs import Logger
 from . import directing
 from .exchange import Exchange
 from .remote import Remotes
-from .words import AllPresent, Ask, Digest, Handed, Kick, Known, Left, Present, Said, Speaker, Switched, Wanted, Word
+from .underway import Underway
+from .words import (
+    AllPresent,
+    Ask,
+    Digest,
+    Handed,
+    Kick,
+    Known,
+    Left,
+    Present,
+    Said,
+    Settled,
+    Speaker,
+    Switched,
+    Wanted,
+    Word,
+)
 
 if TYPE_CHECKING:
+    from .exchange import Steps
+    from .records import Groups
     from .router import Router
     from .subscription import Subscription
 
 MAX_DELIVERED = 20_000
 """Chats that are remembered as delivered here, because another node may still hand them over."""
+ASK_SECONDS = 5.0
+"""How often at most others are asked for what was missed: if there is too much to say, answers make it more."""
 
 
 class Nodes:
@@ -52,12 +72,15 @@ class Nodes:
         self._router, self._clock, self._kicked = router, clock, kicked
         self._remotes = Remotes(router, self)
         self._exchange = Exchange(router, clock, self)
+        self._underway = Underway()
         self._local: dict[int, Subscription] = {}
         self._numbers = count(1)
         self._delivered: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.wanted: Callable[[Wanted], object] = lambda word: None
         """Called when another node needs part of a file."""
         self._answering: IDelayedCall | None = None
+        self._asking: IDelayedCall | None = None
+        self._missed: set[str] = set()
         self.unknown: set[str] = set()
         """Nodes that are there and have not said yet who is connected to them."""
         self._bus: Bus | None = None
@@ -91,9 +114,10 @@ class Nodes:
 
     def stop(self) -> None:
         """Answer nobody any more."""
-        if self._answering is not None:
-            self._answering.cancel()
-            self._answering = None
+        for timer in (self._answering, self._asking):
+            if timer is not None:
+                timer.cancel()
+        self._answering = self._asking = None
         self._exchange.stop()
 
     # What happens here
@@ -118,8 +142,20 @@ class Nodes:
     def hand(self, receiver: Subscription, event: Event) -> None:
         """Pass on what there is for a connection of another node."""
         if receiver.speaker is not None and receiver.primary is not None:
-            number, uid = receiver.speaker.connection, receiver.primary.uid
-            self.bus.tell(Handed(receiver.node, number, uid, event, receiver.granted.groups_out))
+            number, uid, proved = receiver.speaker.connection, receiver.primary.uid, receiver.principal.name
+            groups = receiver.granted.groups_out
+            self.underway(receiver, uid, event, groups)
+            self.bus.tell(Handed(receiver.node, number, uid, event, groups, proved))
+
+    def underway(self, receiver: Subscription, uid: str, event: Event, groups: Groups) -> None:
+        """Note that another node is to deliver a chat to a contact."""
+        if event.type == CHAT:
+            chat = Handed("", 0, uid, event, groups & receiver.granted.groups_out, receiver.principal.name)
+            self._underway.put(receiver.node, chat, self._clock.seconds())
+
+    def kept(self, uid: str, principal: str | None, event: Event, groups: Groups) -> None:
+        """Have the others keep a chat as well that waits here: then it survives this node."""
+        self.bus.tell(Handed("", 0, uid, event, groups, principal))
 
     def kick(self, name: str, reason: str) -> None:
         """Have everybody with a name go, on the other nodes."""
@@ -139,6 +175,14 @@ class Nodes:
         """Whether a chat has reached a contact here."""
         return (uid, event.uid) in self._delivered
 
+    def settle(self, uid: str, event: Event) -> None:
+        """Have the others keep a chat no longer that has reached a contact here."""
+        self.bus.tell(Settled(uid, event.uid))
+
+    def returned(self, uid: str, event: Event) -> None:
+        """Note that a chat has not reached a contact after all: its connection broke before."""
+        self._delivered.pop((uid, event.uid), None)
+
     def _speaker(self, source: Subscription) -> Speaker:
         speaker = source.speaker
         if (
@@ -148,10 +192,11 @@ class Nodes:
             or speaker.since != source.since
         ):
             number = next(self._numbers) if speaker is None else speaker.connection
+            # Who only speaks, such as a client of the HTTP interface, is nobody's contact elsewhere either.
             speaker = source.speaker = Speaker(
-                number, source.granted, source.principal, source.peer, source.since, source.from_server
+                number, source.granted, source.principal, source.peer, source.since, not source.reports
             )
-            if not source.from_server:
+            if source.reports:
                 self._local[number] = source
         return speaker
 
@@ -180,8 +225,10 @@ class Nodes:
         elif isinstance(word, Known):
             self._exchange.take(node, word)
         elif isinstance(word, Handed):
-            if word.node == self.bus.instance:
+            if word.node in ("", self.bus.instance):
                 self._take_over(word)
+        elif isinstance(word, Settled):
+            self._router.chats.settle(word.uid, word.chat)
         elif isinstance(word, Kick):
             self._kicked(word.name, word.reason)
         else:
@@ -196,6 +243,7 @@ class Nodes:
     def gone(self, node: Node, clean: bool) -> None:
         """Learn that a node has stopped, or is silent."""
         self.unknown.discard(node.instance)
+        self._missed.discard(node.instance)
         self._exchange.forget(node.instance)
         clients = self._remotes.gone(node.instance, clean)
         if clean:
@@ -206,14 +254,27 @@ class Nodes:
                 name=node.name,
                 clients=clients,
             )
+            for chat in self._underway.lost_with(node.instance, self._clock.seconds()):
+                self._take_over(chat)
 
     def missed(self, node: str) -> None:
         """Learn that words of a node were lost."""
-        self.bus.tell(Ask(node))
-        self.compare()
+        self._missed.add(node)
+        if self._asking is None:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._asking = None
+        if self._missed:
+            for node in self._missed:
+                self.bus.tell(Ask(node))
+            self._missed.clear()
+            self.compare()
+            self._asking = self._clock.callLater(ASK_SECONDS, self._ask)
 
     def back(self) -> None:
         """Learn that words get through (again)."""
+        self._exchange.afresh()
         self._tell_all()
         self.bus.tell(Ask(""))
 
@@ -225,7 +286,11 @@ class Nodes:
             if word.event.type == CHAT and source is not None and destinations is not None and destinations.explicit:
                 directing.tell_failed(self._router, word.event, source)
         elif isinstance(word, Handed):
-            self._keep(word)
+            here = [each for each in self._receivers(word) if not each.node]
+            if here:
+                self._deliver(word, here)
+            else:
+                self._keep(word)
 
     def _tell_all(self) -> None:
         if self._answering is None:  # one answer for all who ask at the same time
@@ -235,7 +300,7 @@ class Nodes:
         self._answering = None
         self._exchange.do(self._presence())
 
-    def _presence(self) -> Iterator[None]:
+    def _presence(self) -> Steps:
         for source in list(self._local.values()):
             if not source.closed and source.primary is not None:
                 reports = tuple(
@@ -244,23 +309,45 @@ class Nodes:
                     if contact.sa is not None and source in contact.holders
                 )
                 self.bus.tell(Present(self._speaker(source), source.incognito, reports))
-            yield
+            yield None
+            yield from self._exchange.wait()
         self.bus.tell(AllPresent(tuple(self._local)))
         yield from self._exchange.tell_digest()
 
     def _take_over(self, word: Handed) -> None:
-        event = word.event
-        local = self._local.get(word.connection)
-        contact = self._router.contacts.get(word.uid)
-        holders = [local] if local is not None and not local.closed else list(contact.holders) if contact else []
-        receivers = [each for each in holders if not each.node and not word.groups.isdisjoint(each.granted.groups_out)]
-        if not receivers:
+        if word.event.type == CHAT and self.was_delivered(word.uid, word.event):
+            if not word.node:
+                self.settle(word.uid, word.event)
+            return
+        receivers = self._receivers(word)
+        here = [each for each in receivers if not each.node]
+        if here:
+            self._deliver(word, here)
+        elif not receivers:
             self._keep(word)
-        elif event.type != CHAT or not self.delivered(word.uid, event):
-            for receiver in receivers:
-                self._router.audiences.direct(event, None, receiver)
+        elif word.node:  # it has moved on to another node in the meantime
+            self._deliver(word, receivers)
+
+    def _receivers(self, word: Handed) -> list[Subscription]:
+        connection = self._local.get(word.connection) if word.node == self.bus.instance else None
+        contact = self._router.contacts.get(word.uid)
+        holders = list(contact.holders) if contact is not None else []
+        return [
+            each
+            for each in ([connection] if connection is not None else holders)
+            if word.principal in (None, each.principal.name) and word.groups <= each.granted.groups_out
+        ]
+
+    def _deliver(self, word: Handed, receivers: list[Subscription]) -> None:
+        for receiver in receivers:
+            if word.event.type == CHAT and not receiver.node:
+                self.delivered(word.uid, word.event)
+            self._router.audiences.direct(word.event, None, receiver)
 
     def _keep(self, word: Handed) -> None:
-        contact = self._router.contacts.get(word.uid)
-        if word.event.type == CHAT and contact is not None:
-            self._router.chats.keep(word.uid, contact.principal, word.event, word.groups, self._router.now())
+        event = word.event
+        if event.type == CHAT and self._router.contacts.get(word.uid) is not None:
+            self.returned(word.uid, event)
+            self._router.chats.keep(word.uid, word.principal, event, word.groups, self._router.now())
+            if word.node == self.bus.instance:
+                self.kept(word.uid, word.principal, event, word.groups)

@@ -111,6 +111,9 @@ class Remotes:
                 continue
             if not self._is_outdated(source, report):
                 source.publish(report)
+        for contact in source.uids.values():
+            if source in contact.holders:  # what could not be handed over before
+                switching.hand_missed(self._router, contact, source, self._router.now())
 
     def only(self, node: str, connections: Iterable[int]) -> None:
         """Learn that a node has no other connections than these."""

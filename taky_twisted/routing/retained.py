@@ -89,7 +89,7 @@ class Retained:
         self._store.put(_item(event, groups, expires))
         self._shrink()
 
-    def delete(self, uid: str, groups: Groups, deleted: float, now: float) -> None:
+    def delete(self, uid: str, groups: Groups, deleted: float, now: float, said: float = 0.0) -> None:
         """Take an item off the map and remember that, unless it is of other groups than whoever asks.
 
         Args:
@@ -97,14 +97,15 @@ class Retained:
             groups: the IN groups of who deletes.
             deleted: the ``time`` of the delete; copies up to then stay deleted.
             now: seconds since the epoch.
+            said: the ``time`` of what is deleted, if that is no item.
         """
         held, older = self._items.get(uid), self._tombstones.get(uid)
         # A sender whose clock is ahead must not keep others from putting the item back.
-        deleted, expires = min(deleted, now), now + TOMBSTONE_SECONDS
+        # Nor does one whose clock is behind delete less than it saw.
+        deleted, expires = max(min(deleted, now), said), now + TOMBSTONE_SECONDS
         if held is not None:
             if held.groups.isdisjoint(groups):
                 return
-            # Nor does one whose clock is behind delete less than it saw.
             deleted, expires = max(deleted, held.event.time), min(max(held.event.stale, now), expires)
             self._drop(uid)
         if older is not None:

@@ -180,6 +180,8 @@ class Router:
             destinations = event.detail.destinations
             if primary is None or destinations is None or not destinations.explicit:
                 continue
+            if self.nodes is not None:
+                self.nodes.returned(primary.uid, event)
             # Somebody else may have taken the uid: what was for one who has proved his name is nobody else's. And what
             # groups it was said to is not known any more: only who may hear all of them may have it.
             heirs = [
@@ -190,7 +192,9 @@ class Router:
             for heir in heirs:
                 self.audiences.direct(event, None, heir)
             if not heirs and event.type == CHAT:
-                self.chats.keep(primary.uid, subscription.principal.name, event, groups, now)
+                proved = subscription.principal.name
+                if self.chats.keep(primary.uid, proved, event, groups, now) and self.nodes is not None:
+                    self.nodes.kept(primary.uid, proved, event, groups)
 
     def hide(self, subscription: Subscription) -> None:
         """Announce that somebody who went incognito is gone."""
@@ -242,13 +246,13 @@ class Router:
         elif is_emergency:
             if source.node and self.retained.was_deleted(event, groups):
                 return  # it was canceled on another node before it came here
-            was_raised = event.uid in self.emergencies
+            raised = self.emergencies.time_of(event.uid)
             self.emergencies.heard(event, source, groups, now)
             if event.uid not in self.emergencies:
                 self.offers.forget(event.uid, groups)
-                if was_raised and nodes is not None:
+                if raised is not None and nodes is not None:
                     # A node that does not hear this must not raise it again for all.
-                    self.retained.delete(event.uid, groups, event.time, now)
+                    self.retained.delete(event.uid, groups, event.time, now, raised)
         self.audiences.tap(event, source)
         if destinations is not None and explicit:
             # What changes more than whom it is for: those who hold none of its receivers must know it as well.
@@ -291,8 +295,10 @@ class Router:
 
     def _delete(self, event: Event, source: Subscription, now: float) -> None:
         uid, groups = event.detail.link_uid, source.principal.groups_in
+        contact = self.contacts.get(uid)
+        reported = contact.sa.time if contact is not None and contact.sa is not None else 0.0
         if uid not in self.emergencies and self.contacts.take_off_map(uid, groups):
-            self.retained.delete(uid, groups, event.time, now)
+            self.retained.delete(uid, groups, event.time, now, reported)
             self.offers.forget(uid, groups)
 
     # What the server knows

@@ -110,12 +110,25 @@ class Handed:
     """Something directed that one node still had for somebody who is connected to another one."""
 
     node: str
+    """Whose connection it is for, an instance id; empty: it waits, and all keep it until somebody hears it."""
     connection: int
     uid: str
     """The contact that it is for, should the connection be gone meanwhile."""
     event: Event
     groups: frozenset[str]
     """The groups that it was said to."""
+    principal: str | None = None
+    """Who that is proved to be: nobody else gets it who says the same uid; None: whoever says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A chat that some node still has for a contact was delivered: nobody need keep it."""
+
+    uid: str
+    """The contact."""
+    chat: str
+    """The chat's own uid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +154,4 @@ class Wanted:
     """Bytes from there on; 0 if it is only asked who has it."""
 
 
-Word = Union[Said, Left, Switched, Present, AllPresent, Ask, Digest, Known, Handed, Kick, Wanted]
+Word = Union[Said, Left, Switched, Present, AllPresent, Ask, Digest, Known, Handed, Settled, Kick, Wanted]

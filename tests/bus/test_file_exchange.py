@@ -32,6 +32,7 @@ class OneNode:
     """A node with a folder for files; words go straight to the others."""
 
     up = True
+    crowded = False
 
     def __init__(self, case: FileExchangeTests, name: str, folder: Path | None = None) -> None:
         self.instance, self._case = name, case

@@ -6,7 +6,7 @@ from twisted.logger import LogLevel
 
 from taky_twisted.bus import telling
 from taky_twisted.bus.envelope import open_batch
-from taky_twisted.bus.telling import MAX_BACKLOG, WAIT_BYTES, WAIT_SECONDS
+from taky_twisted.bus.telling import CROWDED_BYTES, MAX_BACKLOG, WAIT_BYTES, WAIT_SECONDS
 from taky_twisted.identity.principal import ANONYMOUS
 from taky_twisted.routing.words import Handed, Kick, Switched, Word
 from tests.bus.bus_case import BusCase, OneBus
@@ -321,6 +321,21 @@ class SlowTests(BusCase):
         a.tell(left(2))
         self.run_for(0.1)
         self.assertIn(("missed", a.bus.instance), b.ear.told)
+
+    def test_crowded(self) -> None:
+        """Who has a lot to tell is told when so much waits that others would wait long; not while Redis is away."""
+        a, _ = self.pair()
+        large = replace(said().event, xml=said().event.xml[:-8] + b" " * (CROWDED_BYTES // 4) + b"</event>")
+        self.assertFalse(a.bus.crowded)
+        for _ in range(4):
+            a.tell(replace(said(), event=large))
+        self.assertTrue(a.bus.crowded)
+        self.run_for(0.1)
+        self.assertFalse(a.bus.crowded)
+        self.server.stop()
+        for number in range(6000):
+            a.tell(kick(number))
+        self.assertFalse(a.bus.crowded)
 
     def test_cannot_be_told(self) -> None:
         """A word that cannot be told is a bug and logged as one; the others are told all the same."""

@@ -66,7 +66,8 @@ KINDS = {
     words.Known: st.builds(
         words.Known, st.lists(RECORDS, max_size=4).map(tuple), st.lists(NUMBERS, max_size=4).map(tuple), TIMES
     ),
-    words.Handed: st.builds(words.Handed, TEXTS, NUMBERS, TEXTS, EVENTS, GROUPS),
+    words.Handed: st.builds(words.Handed, TEXTS, NUMBERS, TEXTS, EVENTS, GROUPS, st.none() | TEXTS),
+    words.Settled: st.builds(words.Settled, TEXTS, TEXTS),
     words.Kick: st.builds(words.Kick, TEXTS, TEXTS),
     words.Wanted: st.builds(words.Wanted, TEXTS, TEXTS, TEXTS, NUMBERS, NUMBERS),
 }

@@ -9,6 +9,8 @@ from __future__ import annotations
 BECAUSE = {
     "how often, or how soon, we do something of our own": (
         "joining.COMPARE_SECONDS",
+        "routing.exchange.WAIT_SECONDS",
+        "routing.nodes.ASK_SECONDS",
         "bus.batches.RECENT_SECONDS",
         "bus.shared_register.LOOK_SECONDS",
         "bus.listening.BLOCK_SECONDS",
@@ -84,6 +86,7 @@ BECAUSE = {
         "bus.shared_redis.BATCH_BYTES",
         "bus.shared_redis.LOG_ENTRIES",
         "bus.telling.BATCH_BYTES",
+        "bus.telling.CROWDED_BYTES",
         "metrics.readings.CHUNK",
         "stores.redis.BATCH_BYTES",
         "stores.redis.BATCH_COMMANDS",

@@ -288,5 +288,8 @@ FIXED = {
     "json_logs.MAX_CHARS": "test_json_logs.LineTests.test_long",
     "routing.nodes.MAX_DELIVERED": f"{_NODES}.RoutingTests.test_delivered",
     "routing.remote.MAX_SERVER_SPEAKERS": f"{_NODES}.RoutingTests.test_speakers",
+    "routing.underway.LATE_SECONDS": "routing.test_underway.UnderwayTests.test_seconds",
+    "routing.underway.MAX_BYTES": "routing.test_underway.UnderwayTests.test_bytes",
+    "routing.underway.MAX_CHATS": "routing.test_underway.UnderwayTests.test_number",
 }
 """Those that stand in the source, by module and name below ``taky_twisted``."""

@@ -23,6 +23,7 @@ class FakeBus:
 
     instance: str = "us"
     up: bool = True
+    crowded: bool = False
     nodes: Sequence[Node] = (Node("other", "other"),)
 
     def tell(self, word: Word) -> None:

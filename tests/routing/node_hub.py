@@ -42,6 +42,7 @@ class MemoryBus:
     def __init__(self, hub: Hub, instance: str) -> None:
         self.hub, self.instance = hub, instance
         self.up = True
+        self.crowded = False
         self.heard: list[tuple[str, Word]] = []
         """What waits to be taken by this node: from whom, and what."""
         self.told: list[Word] = []

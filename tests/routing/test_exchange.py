@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from taky_twisted.routing.records import Item
-from taky_twisted.routing.words import AllPresent, Ask, Known
+from taky_twisted.routing.words import AllPresent, Ask, Digest, Known
 from taky_twisted.stores.memory import MemoryStore
 from tests.fakes import principal
 from tests.routing.node_hub import NodesCase, OneNode, ping_pong
@@ -119,6 +119,64 @@ class ExchangeTests(NodesCase):
         self.assertEqual(self.picture(self.a), ["KEPT"])
         self.assertIn("3 things that this node remembered", "".join(self.log()))
 
+    def restart(self, left_off: float = NOW + 0.5) -> OneNode:
+        """Start a node with an old store; what it has was deleted meanwhile, and nobody remembers that."""
+        a, store = self.join(self.a, "A"), MemoryStore(self.clock)
+        node = self.start("d", store)
+        self.turn()
+        a.say(marker("KEPT"), marker("DELETED"))
+        self.stop(node)
+        a.say(delete("DELETED", now=NOW + 1))
+        self.clock.advance(3 * 3600)
+        for other in (self.a, self.b, self.c):
+            other.router.retained._tombstones.clear()
+        return self.start("d", store, left_off)
+
+    def test_restart_hears_others_first(self) -> None:
+        """What another node tells a third one, or one that is young itself, is not all there is to know."""
+        for word in (
+            Known((), (1,), NOW),
+            Known((), tuple(range(256)), NOW + 3 * 3600),
+            Digest(tuple(range(256)), NOW + 3 * 3600),
+        ):
+            node = self.restart()
+            node.nodes.heard("a", word)
+            self.turn()
+            self.clock.advance(1)
+            self.turn()
+            self.assertEqual((self.picture(node), self.picture(self.a)), (["KEPT"], ["KEPT"]))
+            self.stop(node)
+
+    def test_restart_answers_first(self) -> None:
+        """A node does not tell those what it remembers who have heard everything since, and would have it."""
+        node = self.restart()
+        self.turn_but(node)
+        while node.bus.heard:
+            node.nodes.heard(*node.bus.heard.pop(0))
+            for _ in range(3):
+                self.clock.advance(0)
+        self.turn()
+        self.assertEqual((self.picture(node), self.picture(self.a)), (["KEPT"], ["KEPT"]))
+
+    def turn_but(self, node: OneNode) -> None:
+        """Let everything arrive everywhere but at one node."""
+        for _ in range(10):
+            self.clock.advance(0)
+            for other in self.hub.nodes.values():
+                if other is not node:
+                    other.deliver()
+
+    def test_after_an_outage(self) -> None:
+        """Who was cut off does not claim to have heard everything."""
+        late = self.start("d", left_off=NOW)
+        self.turn()
+        self.assertEqual(late.nodes.exchange.since, NOW)
+        self.clock.advance(100)
+        for node in self.hub.nodes.values():
+            node.nodes.back()
+        self.turn()
+        self.assertEqual({node.nodes.exchange.since for node in self.hub.nodes.values()}, {NOW + 100})
+
     def test_restart_of_all(self) -> None:
         """After all nodes were down the picture is what any of them had."""
         one, two = MemoryStore(self.clock), MemoryStore(self.clock)
@@ -184,6 +242,72 @@ class ExchangeTests(NodesCase):
         self.join(self.c, "C").say(ping_pong("C", "GONE"))
         self.together(self.c)
         self.assertEqual(len(self.a.router.chats), 1)
+
+    def test_chat_delivered_meanwhile(self) -> None:
+        """Chat that a node kept while it was cut off is forgotten when it was delivered in the meantime."""
+        proved = principal("gone")
+        self.join(self.a, "GONE", proved).leave()
+        self.join(self.b, "B").say(ping_pong("B", "GONE"))
+        self.apart(self.c)
+        self.join(self.a, "GONE", proved).leave()
+        self.together(self.c)
+        for node in (self.a, self.b, self.c):
+            self.assertEqual(len(node.router.chats), 0, node.name)
+        self.assertEqual(self.join(self.b, "GONE", proved).types().count("b-t-f"), 0)
+
+    def test_chat_is_kept_again(self) -> None:
+        """Chat that came from another node can be kept again when it was not taken; and waits no longer than there."""
+        proved = principal("gone")
+        self.join(self.a, "GONE", proved).leave()
+        self.join(self.b, "B").say(ping_pong("B", "GONE"))
+        self.clock.advance(3 * 86400)
+        late = self.start("d")
+        self.turn()
+        expires = {chat.expires for node in (self.a, late) for chat in node.router.chats.records(self.clock.seconds())}
+        self.assertEqual(len(expires), 1)
+        for node in (self.a, self.b, self.c):
+            self.stop(node)
+        back = self.join(late, "GONE", proved)
+        back.sink.waiting = [each for each in back.heard() if each.type == "b-t-f"]
+        back.leave(clean=False)
+        self.assertEqual(len(late.router.chats), 1)
+
+    def test_canceled_apart(self) -> None:
+        """An emergency that was canceled while nodes were apart is over, whatever its raiser's clock says."""
+        for ahead in (0, 300, -300):
+            a = self.join(self.a, "A")
+            a.say(emergency("A", "A", now=NOW + ahead))
+            self.apart(self.b)
+            a.say(cancel("A", "A", now=NOW + ahead + 1))
+            self.clock.advance(2)
+            self.together(self.b)
+            for node in (self.a, self.b, self.c):
+                self.assertEqual(len(node.router.emergencies), 0, (node.name, ahead))
+                node.router.retained._tombstones.clear()
+
+    def test_raised_anew_apart(self) -> None:
+        """Of an emergency that was raised again, elsewhere on the map, the newer version counts."""
+        a = self.join(self.a, "A")
+        a.say(emergency("A", "A"))
+        self.apart(self.b)
+        a.say(emergency("A", "A", now=NOW + 5))
+        self.together(self.b)
+        raised = {record.xml for node in self.hub.nodes.values() for record in node.router.emergencies.records()}
+        self.assertEqual(len(raised), 1)
+
+    def test_contact_deleted_apart(self) -> None:
+        """Somebody who is away and was taken off the map while nodes were apart is off it everywhere."""
+        for ahead in (0, 300):
+            self.join(self.a, "A", now=NOW + ahead).leave()
+            self.apart(self.c)
+            self.join(self.b, "B").say(delete("A", now=NOW + 1))
+            self.clock.advance(2)
+            self.together(self.c)
+            late = self.start(f"d{ahead}")
+            self.turn()
+            for node in self.hub.nodes.values():
+                self.assertNotIn("-A", self.connect(node).shown(), (node.name, ahead))
+            self.stop(late)
 
     def test_unreadable(self) -> None:
         """A record that cannot be read is left out; the others are taken."""

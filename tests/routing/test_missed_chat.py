@@ -51,6 +51,18 @@ class MissedChatsTests(SynchronousTestCase):
         self.assertEqual((self.take("C"), self.take("X"), len(self.chats)), (["GeoChat.A.B.m-1"], [], 0))
         self.assertEqual(self.stored(), [])
 
+    def test_settled(self) -> None:
+        """A message that another node delivered waits no more; the others do, in order."""
+        self.keep("B", 1, 2, 3)
+        (first, second, _) = self.stored()
+        self.chats.settle("B", "GeoChat.A.B.m-2")
+        self.chats.settle("B", "GeoChat.A.B.m-2")
+        self.chats.forget(second)
+        self.chats.settle("NOBODY", "GeoChat.A.B.m-1")
+        self.assertEqual(len(self.stored()), 2)
+        self.assertEqual(self.take("B"), ["GeoChat.A.B.m-1", "GeoChat.A.B.m-3"])
+        self.chats.forget(first)
+
     def test_said_twice(self) -> None:
         """A message that is said again, as clients do that see no receipt, is delivered once."""
         self.assertEqual(self.keep("B", 1, 2, 1), [True, True, True])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from taky_twisted.cot.types import CHAT_FAILED
 from taky_twisted.identity.principal import Principal
-from taky_twisted.routing.words import Handed, Kick, Said, Wanted
+from taky_twisted.routing.words import AllPresent, Ask, Digest, Handed, Kick, Present, Said, Wanted
 from tests.fakes import principal
 from tests.routing.node_hub import Client, NodesCase, ping_pong
 from tests.samples import cancel, chat, control, delete, emergency, event, marker, sa, to, xml
@@ -156,6 +156,15 @@ class DeliveryTests(NodesCase):
         self.turn()
         self.assertEqual(len(self.c.router.emergencies), 0)
 
+    def test_http_is_no_contact(self) -> None:
+        """Who reports somebody through HTTP is nobody's contact on any node: nothing can be sent there."""
+        place = self.a.router.speaker(principal("bot"), self.alpha.sink, "https")
+        place.from_server = False
+        place.publish(event(sa("BOT", "BOT")))
+        self.assertEqual(self.uids(), [["BOT"]] * 4)
+        for node in (self.a, self.b, self.c):
+            self.assertIsNone(node.router.contacts.get("BOT"), node.name)
+
     def test_incognito(self) -> None:
         """Who goes incognito is gone for everybody, and still hears what is directed to it."""
         self.alpha.say(control("t-x-c-i-e"))
@@ -278,8 +287,105 @@ class WaitingTests(NodesCase):
         self.a.nodes.undelivered(Handed("b", 1, "A", event(ping_pong("B", "A")), frozenset({"__ANON__"})))
         self.assertEqual(len(self.a.router.chats), 1)
 
+    def test_broken_and_back(self) -> None:
+        """Chat that a broken connection did not take is delivered where its owner comes back, also to the same node."""
+        proved = principal("alpha")
+        b = self.join(self.b, "B")
+        for number, nodes in enumerate(((self.a, self.a), (self.a, self.c, self.a), (self.a, self.b, self.c, self.b))):
+            client = self.join(nodes[0], "A", proved)
+            b.say(ping_pong("B", "A", number=number))
+            for node in nodes[1:]:
+                (sent,) = [each for each in client.heard() if each.type == "b-t-f"]
+                client.sink.waiting = [sent]  # it never left
+                client.leave(clean=False)
+                client = self.join(node, "A", proved)
+            self.assertEqual(len(self.chats(client)), 1, number)
+            client.leave()
+            self.assertEqual(self.chats(self.join(self.c, "A", proved)), [])
+
+    def test_broken_survives(self) -> None:
+        """Chat that a broken connection did not take is kept by all nodes, and outlives the one that had it."""
+        proved = principal("alpha")
+        client, b = self.join(self.a, "A", proved), self.join(self.b, "B")
+        b.say(ping_pong("B", "A"))
+        client.sink.waiting = [each for each in client.heard() if each.type == "b-t-f"]
+        client.leave(clean=False)
+        self.clock.advance(10)
+        self.stop(self.a)
+        self.assertEqual(len(self.chats(self.join(self.c, "A", proved))), 1)
+
+    def test_left_before_it_was_handed(self) -> None:
+        """Who has his chat and leaves before the other nodes have handed over their copies does not get it again."""
+        proved = principal("alpha")
+        self.join(self.a, "A", proved).leave()
+        self.join(self.b, "B").say(ping_pong("B", "A"))
+        client = self.connect(self.c, proved)
+        client.subscription.publish(event(sa("A", "A")))
+        self.clock.advance(0)
+        self.assertEqual([each.type for each in client.sink.events], ["b-t-f"])
+        client.leave()
+        for node in (self.a, self.b, self.c):
+            self.assertEqual(len(node.router.chats), 0, node.name)
+
+    def test_handed_and_moved_on(self) -> None:
+        """What is handed over for somebody who has moved on to a third node is handed on."""
+        client = self.join(self.a, "A")
+        self.c.nodes.heard("b", Handed("c", 99, "A", event(ping_pong("B", "A")), frozenset({"__ANON__"})))
+        self.assertEqual(len(self.chats(client)), 1)
+
+    def test_handed_to_others(self) -> None:
+        """What is handed over for one certificate is not delivered to another one that says the same uid by now."""
+        other = self.join(self.c, "A", principal("mallory"))
+        word = Handed("c", 99, "A", event(ping_pong("B", "A")), frozenset({"__ANON__"}), "alpha")
+        self.c.nodes.heard("b", word)
+        self.assertEqual(self.chats(other), [])
+        self.assertEqual(len(self.chats(self.join(self.a, "A", principal("alpha")))), 1)
+
+    def test_undelivered_handed_later(self) -> None:
+        """Chat that could not be handed over is so once the bus is back, or delivered if its receiver came here."""
+        everybody = frozenset({"__ANON__"})
+        there, here = self.join(self.a, "A"), self.join(self.b, "A2")
+        for uid in ("A", "A2"):
+            self.b.nodes.undelivered(Handed("a", 7, uid, event(ping_pong("B", uid)), everybody))
+        self.assertEqual(len(self.chats(here)), 1)
+        self.b.nodes.back()
+        self.assertEqual(len(self.chats(there)), 1)
+
 
 class OtherWordTests(NodesCase):
+    def test_missed_again_and_again(self) -> None:
+        """However often words are lost, the others are asked for everything every few seconds at most."""
+        for _ in range(5):
+            self.b.nodes.missed("a")
+        self.b.nodes.missed("c")
+        asked = [word for word in self.b.bus.told if isinstance(word, Ask) and word.node]
+        self.assertEqual(asked, [Ask("a")])
+        self.stop(self.c)
+        self.clock.advance(5)
+        asked = [word for word in self.b.bus.told if isinstance(word, Ask) and word.node]
+        self.assertEqual(asked, [Ask("a"), Ask("a")])
+        self.clock.advance(5)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.b.nodes.missed("a")
+        self.b.nodes.stop()
+        self.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_haste(self) -> None:
+        """A long answer waits for words of more haste to get out."""
+        for number in range(3):
+            self.join(self.a, f"A{number}")
+        self.a.bus.told.clear()
+        self.a.bus.crowded = True
+        self.a.nodes.back()
+        self.turn()
+        self.clock.advance(1)
+        self.assertEqual([type(word) for word in self.a.bus.told], [Ask, Present])
+        self.a.bus.crowded = False
+        self.clock.advance(1)
+        self.turn()
+        self.assertEqual([type(word) for word in self.a.bus.told][-4:], [Present, Present, AllPresent, Digest])
+
     def test_kick(self) -> None:
         """Whoever is kicked on one node is kicked on all others."""
         self.a.nodes.kick("Jörg", "banned")

@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import datetime, timezone
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -80,7 +79,7 @@ def pem(data: bytes) -> None:
     _file.write_bytes(data)
     with suppress(EndpointError):
         for certificate in load_certificates(_source):
-            with suppress(ValueError, UnsupportedAlgorithm):
+            with suppress(*shown.UNREADABLE):
                 described(certificate)
     with suppress(EndpointError):
         load_credentials(_source, _source, "atakatak")
@@ -101,13 +100,13 @@ def pkcs12(data: bytes) -> None:
             load_pkcs12(_source, password)
         with suppress(EnrollmentError):
             for found in read_authorities(data, password):
-                with suppress(ValueError, UnsupportedAlgorithm):
+                with suppress(*shown.UNREADABLE):
                     described(found)
 
 
 def der(data: bytes) -> None:
     """Read a certificate as a peer shows it, and say why it is refused."""
-    with suppress(ValueError, UnsupportedAlgorithm, x509.InvalidVersion):  # as in the handshake
+    with suppress(*shown.UNREADABLE):  # as in the handshake
         certificate = x509.load_der_x509_certificate(data)
         described(certificate)
         for code in (10, 18, 19, 20, 23, 26):

@@ -33,6 +33,8 @@ CANCEL_SECONDS = 15
 """How long newcomers are told of a cancel."""
 MAX_ALERT_BYTES = 1 << 16
 """A larger emergency is passed on but not repeated."""
+OWN_SUFFIX = "-9-1-1"
+"""What ATAK appends to a device's uid for the uid of its emergency."""
 MIN_STALE_SECONDS = 15
 """A repeat is fresh for at least so long, and always longer than the period."""
 
@@ -151,21 +153,24 @@ class Emergencies:
     def _raise(self, event: Event, source: Subscription, groups: Groups, now: float) -> None:
         older = self._alerts.get(event.uid)
         if older is not None and not self._is_raiser(older, source):
-            return  # or its raiser could no longer cancel it
+            device = event.uid.removesuffix(OWN_SUFFIX)
+            if device not in source.uids or older.record.raiser == device:
+                return  # or its raiser could no longer cancel it
+            older = None  # somebody else had used what is this device's own
         destinations = event.detail.destinations or Destinations()
         if destinations.explicit and not destinations.callsigns and not destinations.uids:
             return  # for nobody whom we could repeat it to
         if len(event.xml) > MAX_ALERT_BYTES:
             source.notices.warn("emergency {uid} is too large to be repeated", uid=event.uid)
             return
-        if older is None and len(self._alerts) >= self._max_alerts and not self._drop_one(source):
+        is_new = event.uid not in self._alerts
+        if is_new and len(self._alerts) >= self._max_alerts and not self._drop_one(source):
             return
-        own = source.primary.uid if source.primary is not None else ""
         record = Emergency(
             uid=event.uid,
             xml=event.xml,
             groups=groups,
-            raiser=event.detail.link_uid or own,
+            raiser=_raiser(event, source),
             principal=source.principal.name,
             raised=older.record.raised if older is not None else now,
             callsigns=destinations.callsigns,
@@ -264,6 +269,12 @@ class Emergencies:
     def _remove(self, uid: str) -> None:
         del self._alerts[uid]
         self._store.remove(Emergency, uid)
+
+
+def _raiser(event: Event, source: Subscription) -> str:
+    """Tell which device an emergency is of; who proves a name is only believed that it is one of his own."""
+    link, own = event.detail.link_uid, source.primary.uid if source.primary is not None else ""
+    return link if link and (source.principal.name is None or link in source.uids) else own
 
 
 def _origin(alert: Alert) -> str:

@@ -217,12 +217,14 @@ class Router:
             and not source.from_server
             and self.pins.refuse(event, source, now)
         ):
+            self._refuse(event, source)
             return
         destinations = detail.destinations
         groups = source.principal.groups_in
         if destinations is not None and destinations.groups:
             if not groups.issuperset(destinations.groups):
                 self.notices.say("{peer} may not send to the groups it names: dropped", peer=source.peer)
+                self._refuse(event, source)
                 return
             groups = frozenset(destinations.groups)
         new = None
@@ -277,6 +279,10 @@ class Router:
             self.witness.heard(event, groups, source, now)
         if new is not None:
             self._identified(new, source, now)
+
+    def _refuse(self, event: Event, source: Subscription) -> None:
+        if not source.node:  # or it was counted there
+            self.audiences.tally.of(event).refused += 1
 
     def _identified(self, contact: Contact, source: Subscription, now: float) -> None:
         if source.primary is contact and not source.node:

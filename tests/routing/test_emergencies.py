@@ -127,6 +127,32 @@ class EmergenciesTests(SynchronousTestCase):
         self.hear(cancel("A", "A"), raiser)
         self.assertEqual(len(self.emergencies), 0)
 
+    def test_own_comes_before_what_others_say(self) -> None:
+        """Who says somebody's emergency first keeps it neither from being repeated nor from being canceled."""
+        stranger = self.client("A-9", principal("mallory"))
+        self.hear(emergency("A", "A", point=POINT.replace("52.1", "1.5")), stranger)
+        own = self.client("A", principal("alice"))
+        self.hear(emergency("A", "A"), own)
+        self.hear(emergency("A", "A", point=POINT.replace("52.1", "2.5")), stranger)
+        self.pass_time(10)
+        self.assertEqual([each.lat for _, each in self.said], [52.1])
+        self.hear(cancel("A", "A"), stranger)
+        self.assertEqual(len(self.emergencies), 1)
+        self.hear(cancel("A", "A"), own)
+        self.assertEqual((len(self.emergencies), self.stored()), (0, []))
+
+    def test_own_takes_no_room_of_others(self) -> None:
+        """Where there is no more room, taking somebody's place costs nobody else's."""
+        self.emergencies = self.make(most=2)
+        stranger = self.client("M", principal("mallory"))
+        self.hear(xml("Z", "b-a-o-tbl", "<emergency/>"), stranger)
+        self.hear(emergency("A", "A"), stranger)
+        self.hear(emergency("A", "A"), self.client("A", principal("alice")))
+        self.assertEqual(
+            [(each.uid, each.principal) for each in self.emergencies.records()],
+            [("Z", "mallory"), ("A-9-1-1", "alice")],
+        )
+
     def test_canceled_by_its_connection(self) -> None:
         """Somebody who never said who it is ends its own emergency."""
         client = self.client()

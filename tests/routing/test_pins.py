@@ -61,6 +61,7 @@ class PinsTests(SynchronousTestCase):
         self.assertIn("pin_uid", first.advice)
         self.assertEqual((first.count, second.count, second.subject), (2, 2, ""))
         self.assertEqual(len([line for line in self.log() if "it says that it is A" in line]), 2)
+        self.assertEqual(self.router.audiences.tally.kinds["position"].refused, 4)
 
     def test_streams_stay(self) -> None:
         """Both go on: the owner as before, and the other with what else it has to say, also under its own uid."""

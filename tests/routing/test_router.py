@@ -38,6 +38,8 @@ class DestinationTests(RouterCase):
             next(line for line in self.log() if "may not send" in line),
             "peer may not send to the groups it names: dropped",
         )
+        kinds = self.router.audiences.tally.kinds
+        self.assertEqual((kinds["marker"].refused, kinds["other"].refused), (2, 2))
         self.assertEqual(self.connect(principal("x", [], ["g3"])).shown(), ["A"], "what newcomers see is narrowed too")
 
     def test_rejected_report(self) -> None:

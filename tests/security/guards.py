@@ -494,6 +494,7 @@ GUARDS = (
     Guard(
         "routing/emergencies.py", "if older is not None and not self._is_raiser(older, source):", "if False:", ACTIONS
     ),
+    Guard("routing/emergencies.py", "if device not in source.uids or", "if", ACTIONS),
     Guard("routing/emergencies.py", "if not self._is_raiser(alert, source):", "if False:", ACTIONS),
     Guard("routing/emergencies.py", "return record.principal == source.principal.name", "return True", ACTIONS),
     Guard(

@@ -54,8 +54,8 @@ def admin_sockets(
     def counts() -> Mapping[str, int]:
         return {
             "streams": len(connections),
-            "handshakes": connections.handshakes,
-            "unidentified": connections.unidentified,
+            "handshakes": len(connections.handshakes),
+            "unidentified": len(connections.unidentified),
             "http": len(api.connections) if api is not None else 0,
         }
 

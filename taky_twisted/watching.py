@@ -117,7 +117,7 @@ class Watching(MultiService):
     def _counts(self) -> Counts:
         streams, http = self._connections, self._api.connections if self._api is not None else None
         return Counts(
-            handshakes=streams.handshakes,
+            handshakes=len(streams.handshakes),
             handshaken=streams.handshaken + (http.handshaken if http is not None else 0),
             http=len(http) if http is not None else 0,
             left_out=streams.notices.suppressed

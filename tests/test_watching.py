@@ -102,7 +102,8 @@ class PartsTests(SynchronousTestCase):
 
         it = watching(api=Api())
         it._connections.handshaken += 1
-        it._connections.handshakes += 4
+        for number in range(4):
+            it._connections.handshakes.add(number, "10.0.0.1")  # type: ignore[arg-type]
         it._connections.notices.suppressed += 1
         Http.notices.suppressed += 2
         counts = it.watched.counts()

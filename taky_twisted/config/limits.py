@@ -74,7 +74,9 @@ def _limit(start: float, unit: str, at: str, low: float = 1, high: float = _BIG)
 class Limits:
     """How much anybody may have of anything. Values are not checked here; `Limit.parse` and `replaced` do."""
 
-    max_connections: int = _limit(10_000, "connections", "A further connection is closed as soon as it is accepted.")
+    max_connections: int = _limit(
+        10_000, "connections", "A further connection is closed at once, unless another one gives way to it."
+    )
     """Connections at once, over all CoT and monitor doors."""
     max_per_address: int = _limit(0, "connections", "A further one from that address is closed at once; 0 = off.", 0)
     """Connections at once from one IP address; 0 is no limit."""
@@ -82,7 +84,9 @@ class Limits:
         0, "connections", "While so many have not identified, a further connection is closed at once; 0 = off.", 0
     )
     """Connections at once from which no SA was heard yet; 0 is no limit."""
-    max_handshakes: int = _limit(500, "handshakes", "A further connection to a TLS door is closed at once.")
+    max_handshakes: int = _limit(
+        500, "handshakes", "A further connection to a TLS door is closed at once, unless another one gives way to it."
+    )
     """TLS handshakes that have begun and not ended."""
     handshake_seconds: float = _limit(
         10.0, "seconds", "A TLS handshake that has not ended by then is closed.", high=600

@@ -20,6 +20,7 @@ from taky_twisted.logs import Logger
 from taky_twisted.notices import Notices
 
 from .expiry import Expiry
+from .newcomers import Newcomers
 
 if TYPE_CHECKING:
     from .protocol import CoTProtocol
@@ -47,11 +48,11 @@ class Connections(Service):
         self.shapes = Shapes()
         self._all: dict[CoTProtocol, None] = {}
         self._per_address: Counter[str] = Counter()
-        self.handshakes = 0
+        self.handshakes = Newcomers()
         """TLS connections whose peer is not known yet."""
         self.handshaken = 0
         """TLS handshakes that came about, in all."""
-        self.unidentified = 0
+        self.unidentified = Newcomers()
         """Connections without a uid."""
         self._sweeping = LoopingCall(undeterred(self.log, "looking for silent connections", self._sweep))
         self._sweeping.clock = clock
@@ -64,33 +65,32 @@ class Connections(Service):
         return iter(self._all)
 
     def why_not(self, address: IAddress, tls: bool) -> str | None:
-        """Say why one more connection from an address is too many; None if it is not."""
+        """Say why one more connection from an address is too many; None if it is not, or if room was made for it."""
         limits, host = self.limits, host_of(address)
-        if len(self._all) >= limits.max_connections:
-            return f"there are {limits.max_connections} connections (max_connections)"
         if limits.max_per_address and self._per_address[host] >= limits.max_per_address:
             return f"there are {limits.max_per_address} connections from there (max_per_address)"
-        if limits.max_unidentified and self.unidentified >= limits.max_unidentified:
-            return f"{limits.max_unidentified} connections have not said who they are (max_unidentified)"
-        if tls and self.handshakes >= limits.max_handshakes:
-            return f"{limits.max_handshakes} TLS handshakes are pending (max_handshakes)"
+        if len(self._all) >= limits.max_connections and not _make_room(self.unidentified, host, "max_connections"):
+            return f"there are {limits.max_connections} connections (max_connections)"
+        most = limits.max_unidentified
+        if most and len(self.unidentified) >= most and not _make_room(self.unidentified, host, "max_unidentified"):
+            return f"{most} connections have not said who they are (max_unidentified)"
+        most = limits.max_handshakes
+        if tls and len(self.handshakes) >= most and not _make_room(self.handshakes, host, "max_handshakes"):
+            return f"{most} TLS handshakes are pending (max_handshakes)"
         return None
 
     def opened(self, connection: CoTProtocol, address: IAddress) -> None:
         """Count a connection."""
         self._all[connection] = None
         self._per_address[host_of(address)] += 1
-        self.unidentified += 1
 
-    def closed(self, connection: CoTProtocol, address: IAddress, identified: bool) -> None:
+    def closed(self, connection: CoTProtocol, address: IAddress) -> None:
         """Forget a connection."""
         del self._all[connection]
         host = host_of(address)
         self._per_address[host] -= 1
         if not self._per_address[host]:
             del self._per_address[host]
-        if not identified:
-            self.unidentified -= 1
         if not self._all and self._empty is not None:
             empty, self._empty = self._empty, None
             empty.callback(None)
@@ -135,6 +135,13 @@ class Connections(Service):
         now = self._clock.seconds()
         for connection in list(self._all):
             connection.look(now)
+
+
+def _make_room(newcomers: Newcomers, host: str, limit: str) -> bool:
+    other = newcomers.too_many(host)
+    if other is not None:
+        other.give_way(limit)
+    return other is not None
 
 
 def _cancel(result: None, timer: IDelayedCall) -> None:

@@ -62,16 +62,21 @@ class CoTProtocol(TAKStream):
         )
         self.factory = factory
         self._handshake: IDelayedCall | None = None
-        self._counted_unidentified = True
+        self._from = host_of(address)
+        self._unidentified = False
         self._shown = ANONYMOUS  # whom the certificate proves
         self._login: _Login | None = None  # as long as a password is wanted
 
     # The transport
 
     def connectionMade(self) -> None:
-        self.factory.connections.opened(self, self._address)
+        connections = self.factory.connections
+        connections.opened(self, self._address)
+        if not self.factory.monitor:
+            self._unidentified = True
+            connections.unidentified.add(self, self._from)
         if ISSLTransport.providedBy(self.transport):
-            self.factory.connections.handshakes += 1
+            connections.handshakes.add(self, self._from)
             self._handshake = self._clock.callLater(self._limits.handshake_seconds, self._handshake_too_slow)
         else:
             self._open(ANONYMOUS)
@@ -102,9 +107,8 @@ class CoTProtocol(TAKStream):
             self.abort("")
             return
         super().dataReceived(data)
-        if self._counted_unidentified and self._subscription is not None and self._subscription.primary is not None:
-            self._counted_unidentified = False
-            self.factory.connections.unidentified -= 1
+        if self._unidentified and self._subscription is not None and self._subscription.primary is not None:
+            self._forget_unidentified()
             self.factory.connections.expiry.joined(self._subscription, self._clock.seconds())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -117,7 +121,9 @@ class CoTProtocol(TAKStream):
             if silence is not None:
                 self._tell(silence)
         super().connectionLost(reason)
-        self.factory.connections.closed(self, self._address, not self._counted_unidentified)
+        if self._unidentified:
+            self._forget_unidentified()
+        self.factory.connections.closed(self, self._address)
 
     # The server
 
@@ -129,6 +135,18 @@ class CoTProtocol(TAKStream):
     def is_called(self, key: str) -> bool:
         """Whether its account or its certificate has a name, as `ban_key` spells it."""
         return any(name is not None and ban_key(name) == key for name in (self.principal_name, self._shown.name))
+
+    def give_way(self, limit: str) -> None:
+        """Make room for somebody else: it has not said who it is, and there are many such from its address."""
+        why = f"others need its place, and many from there have not said who they are ({limit})"
+        if self._handshake is not None:
+            self._refused(why)
+            self._end_handshake()
+        else:
+            self._tell(why)
+        if self._unidentified:
+            self._forget_unidentified()
+        self.abort(why)
 
     def check_certificate(self) -> None:
         """Close the connection if its certificate is refused by now: resumed or live, revoked is revoked.
@@ -152,9 +170,6 @@ class CoTProtocol(TAKStream):
         if self.factory.offers_protobuf(principal):
             self.transport.write(self._tak.offer(self._clock.seconds()))
         self._subscription = self.factory.subscribe(principal, self)
-        if self._counted_unidentified and self.factory.monitor:
-            self._counted_unidentified = False
-            self.factory.connections.unidentified -= 1
 
     # A password, where one is wanted
 
@@ -183,7 +198,7 @@ class CoTProtocol(TAKStream):
         try:
             if certificate is not None and account_key(certificate.common_name) != account_key(said.username):
                 raise BadCredentials("the client's certificate is of another name than its account")
-            principal = await accounts.check(said.username, said.password, host_of(self._address))
+            principal = await accounts.check(said.username, said.password, self._from)
             # Some time has passed.
             if (refusal := refusal_of(self.transport, self._shown)) is not None:
                 raise BadCredentials(refusal)
@@ -226,14 +241,18 @@ class CoTProtocol(TAKStream):
         tls = tls_of(self.transport)
         shown = tls.handshake.certificate if tls is not None else None
         name = name or (shown.common_name if shown is not None else self.principal_name or "")
-        self.factory.connections.failures.tell(host_of(self._address), self.factory.door, why, name)
+        self.factory.connections.failures.tell(self._from, self.factory.door, why, name)
+
+    def _forget_unidentified(self) -> None:
+        self._unidentified = False
+        self.factory.connections.unidentified.remove(self, self._from)
 
     def _end_handshake(self) -> None:
         timer, self._handshake = self._handshake, None
         assert timer is not None, "a TLS connection begins with a handshake"
         if timer.active():
             timer.cancel()
-        self.factory.connections.handshakes -= 1
+        self.factory.connections.handshakes.remove(self, self._from)
 
     def _handshake_too_slow(self) -> None:
         self._refused(explain(Failure(TimeoutError()), self.transport))

@@ -70,9 +70,9 @@ class LimitTests(SynchronousTestCase):
     def test_max_handshakes(self) -> None:
         """Handshakes count at TLS doors alone."""
         site = self.site(max_handshakes=2)
-        site.connections.handshakes = 1
+        site.connections.handshakes.add(site.connect().protocol, "10.0.0.1")
         self.assertIsNone(self.why_not(site, tls=True))
-        site.connections.handshakes = 2
+        site.connections.handshakes.add(site.connect().protocol, "10.0.0.2")
         self.assertEqual(self.why_not(site, tls=True), "2 TLS handshakes are pending (max_handshakes)")
         self.assertIsNone(self.why_not(site))
 

@@ -42,7 +42,8 @@ class CoTFactoryTests(SynchronousTestCase):
     def test_handshakes(self) -> None:
         """Pending handshakes close TLS doors, not the others."""
         tls = CoTFactory(self.site.clock, self.site.router, self.site.connections, "tls", tls=True)
-        self.site.connections.handshakes = self.site.limits.max_handshakes
+        for number in range(self.site.limits.max_handshakes):
+            self.site.connections.handshakes.add(number, f"10.1.0.{number}")  # type: ignore[arg-type]
         self.assertFalse(tls.admits(ADDRESS))
         self.assertTrue(self.site.factory.admits(ADDRESS))
 

@@ -66,7 +66,7 @@ class LoginTestCase(ProtocolTestCase):
         self.assertIsNotNone(pair.peer.reason)
         self.assertEqual(self.routed(), [])
         self.assertEqual(self.failures()[-1], (name, reason))
-        self.assertEqual((len(self.site.connections), self.site.connections.unidentified), (0, 0))
+        self.assertEqual((len(self.site.connections), len(self.site.connections.unidentified)), (0, 0))
         self.assertNotIn("secret", "".join(self.log()))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -55,26 +56,26 @@ class IdentifyingTests(ProtocolTestCase):
     def test_unidentified(self) -> None:
         """A connection counts as unidentified until its first self-report, and not again when it is lost."""
         client = self.site.connect()
-        self.assertEqual(self.site.connections.unidentified, 1)
+        self.assertEqual(len(self.site.connections.unidentified), 1)
         client.say(marker())
-        self.assertEqual(self.site.connections.unidentified, 1)
+        self.assertEqual(len(self.site.connections.unidentified), 1)
         client.say(sa("A", "A"))
         client.say(sa("A", "A"))
-        self.assertEqual(self.site.connections.unidentified, 0)
+        self.assertEqual(len(self.site.connections.unidentified), 0)
         client.leave()
-        self.assertEqual((self.site.connections.unidentified, len(self.site.connections)), (0, 0))
+        self.assertEqual((len(self.site.connections.unidentified), len(self.site.connections)), (0, 0))
 
     def test_gone_unidentified(self) -> None:
         """A connection that goes without a report is no longer counted."""
         self.site.connect().leave()
-        self.assertEqual(self.site.connections.unidentified, 0)
+        self.assertEqual(len(self.site.connections.unidentified), 0)
 
     def test_monitor(self) -> None:
         """A monitor never has to say who it is."""
         monitor = self.site.connect(monitor=True)
-        self.assertEqual(self.site.connections.unidentified, 0)
+        self.assertEqual(len(self.site.connections.unidentified), 0)
         monitor.leave()
-        self.assertEqual(self.site.connections.unidentified, 0)
+        self.assertEqual(len(self.site.connections.unidentified), 0)
 
     def test_left(self) -> None:
         """The log says who left, from where, and how."""
@@ -598,7 +599,7 @@ class TLSTests(ProtocolTestCase):
         pair.say(ping())
         self.assertIn(b"takPong", pair.peer.received)
         self.assertEqual(other.uids(), ["A"])
-        self.assertEqual((self.site.connections.handshakes, self.site.connections.handshaken), (0, 1))
+        self.assertEqual((len(self.site.connections.handshakes), self.site.connections.handshaken), (0, 1))
         self.assertIn("FOX1 (A) joined as ALPHA-1 from 10.0.0.1:4000 at tls", self.lines("joined")[-1])
 
     def failures(self) -> list[tuple[str, str, str, str]]:
@@ -666,15 +667,15 @@ class TLSTests(ProtocolTestCase):
     def test_handshake_pending(self) -> None:
         """A handshake is counted while it lasts; nothing is heard and nothing taken from the peer."""
         pair = TLSPair(self.factory, self.tls, None)
-        self.assertEqual((self.site.connections.handshakes, len(self.site.router.subscriptions)), (1, 0))
+        self.assertEqual((len(self.site.connections.handshakes), len(self.site.router.subscriptions)), (1, 0))
         pair.protocol.dataReceived(marker())
         pair.protocol.check_certificate()
         pair.protocol.look(NOW + 10_000)
-        self.assertEqual(self.site.connections.handshakes, 1)
+        self.assertEqual(len(self.site.connections.handshakes), 1)
         pair.protocol.finish()
         self.site.turn()
         pair.flush()
-        self.assertEqual((self.site.connections.handshakes, len(self.site.connections)), (0, 0))
+        self.assertEqual((len(self.site.connections.handshakes), len(self.site.connections)), (0, 0))
 
     def test_T45_handshake_never_finished(self) -> None:
         """A handshake that takes too long is closed, with one line in the log."""
@@ -683,10 +684,24 @@ class TLSTests(ProtocolTestCase):
         self.assertEqual(len(self.site.connections), 1)
         self.site.clock.advance(0.1)
         pair.flush()
-        self.assertEqual((len(self.site.connections), self.site.connections.handshakes), (0, 0))
+        self.assertEqual((len(self.site.connections), len(self.site.connections.handshakes)), (0, 0))
         self.assertEqual(
             self.log(), ["10.0.0.1:4000 at tls refused: the client did not finish the TLS handshake in time"]
         )
+
+    def test_handshakes_of_one_address(self) -> None:
+        """Where too many are pending, the oldest of the address that has most gives way to one from elsewhere."""
+        self.site.connections.limits = replace(self.site.limits, max_handshakes=2)
+        silent = [TLSPair(self.factory, self.tls, None) for _ in range(2)]
+        self.assertFalse(self.factory.admits(IPv4Address("TCP", "10.0.0.1", 5000)))
+        self.assertTrue(self.factory.admits(IPv4Address("TCP", "10.0.0.2", 5000)))
+        self.assertEqual((len(self.site.connections.handshakes), len(self.site.connections.unidentified)), (1, 1))
+        for pair in silent:
+            pair.flush()
+        self.assertEqual(len(self.site.connections), 1)
+        (line,) = self.lines("others need its place")
+        self.assertTrue(line.startswith("10.0.0.1:4000 at tls refused: "), line)
+        self.assertTrue(self.factory.admits(IPv4Address("TCP", "10.0.0.1", 5000)))
 
     def test_refused_certificate(self) -> None:
         """A client whose certificate is not accepted is never subscribed or told anything, and the log says why."""
@@ -694,7 +709,7 @@ class TLSTests(ProtocolTestCase):
         self.assertEqual(pair.peer.received, b"")
         (line,) = self.log()
         self.assertIn("10.0.0.1:4000 at tls refused: the client's certificate (FOREIGN-6", line)
-        self.assertEqual((len(self.site.connections), self.site.connections.handshakes, self.pending()), (0, 0, 0))
+        self.assertEqual((len(self.site.connections), len(self.site.connections.handshakes), self.pending()), (0, 0, 0))
         self.assertEqual(self.site.connections.handshaken, 0)
 
     def test_revoked_while_connected(self) -> None:

@@ -10,6 +10,8 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
+from taky_twisted.files import write_new
+
 LOCK_NAME = "taky.lock"
 ID_NAME = "server-id"
 ADMIN_SOCKET = "taky-admin.sock"
@@ -177,21 +179,10 @@ class DataFolder:
 
     def _make_id(self, path: Path) -> str:
         server_id = uuid.uuid4().hex
-        aside = path.with_name(f"{ID_NAME}.{server_id}")
         try:
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(server_id + "\n")
-                file.flush()
-                os.fsync(descriptor)
-            try:
-                os.link(aside, path)
-                aside.unlink()
-            except FileExistsError:
-                aside.unlink()
-                return self.server_id()  # another worker was faster
-            except OSError:
-                aside.replace(path)  # a file system without links
+            write_new(path, f"{server_id}\n".encode("ascii"))
+        except FileExistsError:
+            return self.server_id()  # another worker was faster
         except OSError as error:
             raise self._unusable(error) from error
         return server_id

@@ -26,8 +26,18 @@ PACKAGE = "taky_twisted"
 
 PURE = {"cot", "takproto"}
 DOMAIN = {"identity", "routing", "enterprise_sync", "history", "video", "enrollment", "missions"}
-GROUND = {"interfaces", "records", "background", "logs", "notices", "own_thread", "config.limits", "config.values"}
-GROUND |= {"json_logs", "record_codec", "redis_client", "redis_errors", "redis_protocol"}
+GROUND = {
+    "interfaces",
+    "records",
+    "background",
+    "logs",
+    "notices",
+    "own_thread",
+    "files",
+    "config.limits",
+    "config.values",
+}
+GROUND |= {"files", "json_logs", "record_codec", "redis_client", "redis_errors", "redis_protocol"}
 BACK = {"stores", "bus"}
 FRONT = {"streaming", "marti", "web", "admin", "metrics", "cli"}
 SETTINGS = {"config", "endpoints", "data_folder"}

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from taky_twisted.bus.shared_copy import Payloads
 from taky_twisted.bus.shared_log import SharedLog
-from taky_twisted.enrollment.files import PRIVATE, replace_file
+from taky_twisted.files import PRIVATE, replace_file
 from taky_twisted.logs import Logger
 from taky_twisted.own_thread import OwnThread
 

@@ -20,8 +20,8 @@ from taky_twisted.cli import backup_names as names
 from taky_twisted.cli.commands import CommandError, Parser, Verbs, absolute, add_verb, note
 from taky_twisted.cli.sealed import SealedWriter
 from taky_twisted.cli.site import Site
-from taky_twisted.enrollment.files import sync_folder
 from taky_twisted.enrollment.register import CRL_NAME, ISSUED_FOLDER
+from taky_twisted.files import sync_folder
 from taky_twisted.identity.cert_db import beside
 
 MORE = """\

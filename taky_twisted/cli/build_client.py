@@ -16,11 +16,11 @@ from taky_twisted.cli.site_accounts import give_groups
 from taky_twisted.cli.site_maker import key_pem
 from taky_twisted.enrollment.authority import DAYS, MAX_DAYS, Authority, make_key
 from taky_twisted.enrollment.errors import Banned, EnrollmentError
-from taky_twisted.enrollment.files import PRIVATE, PUBLIC, replace_file, write_new
 from taky_twisted.enrollment.keystores import PASSWORD, check_password, client_keystore
 from taky_twisted.enrollment.names import check_name
 from taky_twisted.enrollment.packages import Connection, Identity, connection_package, plain_package
 from taky_twisted.enrollment.register import Details
+from taky_twisted.files import PRIVATE, PUBLIC, replace_file, write_new
 
 MORE = """\
 Writes NAME.zip into the current folder; send it to the phone and import it

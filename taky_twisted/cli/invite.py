@@ -22,9 +22,9 @@ from taky_twisted.config.settings import ENROLL_PORT
 from taky_twisted.enrollment import qr
 from taky_twisted.enrollment.account_requests import check_group
 from taky_twisted.enrollment.errors import Banned
-from taky_twisted.enrollment.files import PRIVATE, replace_file, write_new
 from taky_twisted.enrollment.names import check_name
 from taky_twisted.enrollment.packages import enrollment_package
+from taky_twisted.files import PRIVATE, replace_file, write_new
 from taky_twisted.identity.errors import AccountError
 
 MORE = """\

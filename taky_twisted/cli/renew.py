@@ -14,9 +14,9 @@ from taky_twisted.cli.site import Site, now
 from taky_twisted.cli.site_maker import key_pem
 from taky_twisted.config import parse_host
 from taky_twisted.enrollment.authority import DAYS, MAX_DAYS, alternative_names, make_key
-from taky_twisted.enrollment.files import PRIVATE, PUBLIC, replace_file
 from taky_twisted.enrollment.names import check_name
 from taky_twisted.enrollment.register import SERVER
+from taky_twisted.files import PRIVATE, PUBLIC, replace_file
 from taky_twisted.identity.cert_db import name_key
 from taky_twisted.identity.credentials import Source, load_certificates
 from taky_twisted.identity.errors import EndpointError

@@ -20,7 +20,7 @@ from taky_twisted.cli.backup import add_passphrase, ask_passphrase
 from taky_twisted.cli.commands import CommandError, Verbs, absolute, add_verb
 from taky_twisted.cli.sealed import MAGIC, SealedReader, Unsealable
 from taky_twisted.cli.site import Site
-from taky_twisted.enrollment.files import sync_folder
+from taky_twisted.files import sync_folder
 
 MORE = """\
 PATH has to be empty, or not there. Paths in taky.conf are changed to those in

@@ -18,9 +18,9 @@ from taky_twisted.cli.site import load_authority
 from taky_twisted.config.settings import COT_PORT, COT_TLS_PORT, ENROLL_PORT
 from taky_twisted.endpoints.strings import joined
 from taky_twisted.enrollment.authority import Authority, SigningKey, chain_above, make_key
-from taky_twisted.enrollment.files import PRIVATE, PUBLIC, sync_folder, write_new
 from taky_twisted.enrollment.keystores import trust_store
 from taky_twisted.enrollment.register import CRL_NAME, SERVER, CertificateRegister
+from taky_twisted.files import PRIVATE, PUBLIC, sync_folder, write_new
 from taky_twisted.identity.credentials import Credentials, Source, load_certificates, load_credentials
 
 CONF = "taky.conf"

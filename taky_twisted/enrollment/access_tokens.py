@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from taky_twisted.enrollment.errors import EnrollmentError
-from taky_twisted.enrollment.files import write_new
+from taky_twisted.files import write_new
 from taky_twisted.identity.errors import BadCredentials
 from taky_twisted.own_thread import OwnThread
 

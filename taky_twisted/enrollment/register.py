@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from taky_twisted.enrollment.authority import Authority
 from taky_twisted.enrollment.errors import Banned, EnrollmentError
-from taky_twisted.enrollment.files import PRIVATE, PUBLIC, replace_file
+from taky_twisted.files import PRIVATE, PUBLIC, replace_file
 from taky_twisted.identity.cert_db import Ban, CertDb, Record, ban_key, beside, name_key
 from taky_twisted.identity.certificates import distinguished_name, name_in
 

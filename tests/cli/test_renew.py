@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from taky_twisted.cli import renew
 from taky_twisted.enrollment.authority import alternative_names, signed_by
-from taky_twisted.enrollment.files import replace_file
+from taky_twisted.files import replace_file
 from taky_twisted.identity.credentials import Source, load_credentials
 from tests import pki
 from tests.cli.tool import SiteTestCase

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.enrollment import access_tokens, files
+from taky_twisted import files
+from taky_twisted.enrollment import access_tokens
 from taky_twisted.enrollment.access_tokens import AUDIENCE, TOKEN_SECONDS, AccessTokens, _encoded
 from taky_twisted.enrollment.errors import EnrollmentError
 from taky_twisted.identity.accounts import Accounts

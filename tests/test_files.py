@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from taky_twisted.enrollment.files import PUBLIC, replace_file, write_new
+from taky_twisted.files import PUBLIC, replace_file, write_new
 
 
 class FileTests(SynchronousTestCase):
@@ -41,7 +41,28 @@ class FileTests(SynchronousTestCase):
         self.assertRaises(OSError, write_new, Path("/dev/full/x"), b"new")
         self.patch(os, "fsync", _no_space)
         self.assertRaises(OSError, write_new, self.path, b"new")
-        self.assertFalse(self.path.exists())
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_new_at_once(self) -> None:
+        """As long as a new file is not complete nobody sees it; then it is there once."""
+        seen: list[bool] = []
+        sync = os.fsync
+
+        def watch(descriptor: int) -> None:
+            seen.append(self.path.exists())
+            sync(descriptor)
+
+        self.patch(os, "fsync", watch)
+        write_new(self.path, b"new")
+        self.assertEqual((seen, os.listdir(self.folder), self.path.stat().st_nlink), ([False], ["file"], 1))
+
+    def test_new_without_links(self) -> None:
+        """Where the file system has no links a new file is written all the same, and not over another one."""
+        self.patch(os, "link", _no_links)
+        write_new(self.path, b"new")
+        self.assertEqual((self.path.read_bytes(), self.mode(), os.listdir(self.folder)), (b"new", 0o600, ["file"]))
+        self.assertRaises(FileExistsError, write_new, self.path, b"other")
+        self.assertEqual((self.path.read_bytes(), os.listdir(self.folder)), (b"new", ["file"]))
 
     def test_replace(self) -> None:
         """A file is replaced with its mode; another mode can be given; a new one is private."""
@@ -106,6 +127,10 @@ class FileTests(SynchronousTestCase):
         self.patch(os, "fchown", _no_space)
         replace_file(self.path, b"new")
         self.assertEqual(self.path.read_bytes(), b"new")
+
+
+def _no_links(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
 
 
 def _no_space(*_: object) -> None:

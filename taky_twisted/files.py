@@ -12,22 +12,27 @@ PUBLIC = 0o644
 
 
 def write_new(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Write a file that must not be there yet.
+    """Write a file that must not be there yet, in one step: whoever opens it sees all of it.
 
     Raises:
         FileExistsError: it is there.
         OSError: it cannot be written; nothing is left of it.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    descriptor, aside = _aside(path)
     try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _fill(descriptor, content, mode)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+            os.replace(aside, path)
+            return
     except OSError:
-        path.unlink(missing_ok=True)
+        os.unlink(aside)
         raise
+    os.unlink(aside)
 
 
 def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
@@ -45,20 +50,28 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
         mode = like.st_mode & 0o777 if mode is None else mode
     except FileNotFoundError:
         like = path.parent.stat()
-    descriptor, aside = tempfile.mkstemp(prefix=".taky-", dir=path.parent)  # short: the name may have its full length
+    descriptor, aside = _aside(path)
     try:
-        with open(descriptor, "wb") as file:
-            if os.geteuid() == 0:
-                os.fchown(file.fileno(), like.st_uid, like.st_gid)
-            os.fchmod(file.fileno(), PRIVATE if mode is None else mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _fill(descriptor, content, PRIVATE if mode is None else mode, like)
         os.replace(aside, path)
     except OSError:
         os.unlink(aside)
         raise
     sync_folder(path.parent)
+
+
+def _aside(path: Path) -> tuple[int, str]:
+    return tempfile.mkstemp(prefix=".taky-", dir=path.parent)  # short: the name may have its full length
+
+
+def _fill(descriptor: int, content: bytes, mode: int, like: os.stat_result | None = None) -> None:
+    with open(descriptor, "wb") as file:
+        if like is not None and os.geteuid() == 0:
+            os.fchown(descriptor, like.st_uid, like.st_gid)
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _followed(path: Path) -> Path:

@@ -619,7 +619,6 @@ NOT_IN_THE_MATRIX = {
     "routing/contacts.py Contacts.is_present": "spares an item that is its sender's report as well",
     "routing/contacts.py Contacts.doubtful": "is about contacts that the newcomer is proved to have been himself",
     "routing/groups.py GroupChoices.choose": "keeps people from switching off everything; a choice only takes away",
-    "routing/nodes.py Nodes._take_over": "of another node, which is trusted",
     "routing/retained.py Retained.merge": "of another node, which is trusted",
     "routing/retained.py Retained.merge_tombstone": "of another node, which is trusted",
     "routing/switching.py _untold": "leaves out what was told already",

@@ -105,8 +105,9 @@ def tell_server(site: Site, socket: Path | None, name: str | None = None) -> str
     except CommandError as error:
         note(f"the running server could not be told: {error}")
         return "A running server refuses them, and ends their connections, within 2 seconds."
-    ended = f", and has ended {dropped} connections" if dropped else ""
-    return f"The running server knows{ended}."
+    ended = f", and has ended {dropped} connection{'' if dropped == 1 else 's'}" if dropped else ""
+    others = "" if site.settings.bus is None else "; the other nodes are told"
+    return f"The running server knows{ended}{others}."
 
 
 def _set_account(site: Site, socket: Path | None, name: str, *, enabled: bool) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
@@ -139,6 +140,15 @@ class TellServerTests(SiteTestCase):
         self.assertEqual(self.asked, [("kickban", {"name": "FOX"})])
         self.assertEqual(self.told({"dropped": 0}, name=None), "The running server knows.")
         self.assertEqual(self.asked, [("kickban", {})])
+        self.assertEqual(self.told({"dropped": 1}), "The running server knows, and has ended 1 connection.")
+
+    def test_nodes(self) -> None:
+        """Where several nodes are one server, the number is that of one, and the others are not forgotten."""
+        settings = replace(self.site.settings, bus_endpoint="tcp:localhost:6379")
+        self.patch(type(self), "site", replace(self.site, settings=settings))
+        self.assertEqual(
+            self.told({"dropped": 1}), "The running server knows, and has ended 1 connection; the other nodes are told."
+        )
 
     def test_taky(self) -> None:
         """At taky's socket its own words are spoken."""

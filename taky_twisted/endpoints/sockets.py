@@ -87,6 +87,8 @@ def socket_endpoint(
             "TLS inside of the PROXY protocol would not know its clients by their certificates: write "
             r"ssl:inner=haproxy\:tcp\:PORT and the other keys"
         )
+    if behind == "haproxy":
+        raise EndpointError("haproxy: is there twice; only one balancer says whose a connection is: haproxy:tcp:PORT")
     believed = _networks(keys.pop("proxy_from", None), balancers)
     return twisted_endpoint(reactor, behind, words[1:], keys), believed
 
@@ -119,7 +121,7 @@ def twisted_endpoint(reactor: Any, kind: str, words: Sequence[str], keys: Mappin
         words, keys = [], checked
     try:
         return cast("IStreamServerEndpoint", serverFromString(reactor, joined([kind, *words], keys)))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OSError) as error:
         raise EndpointError(f"Twisted does not take it: {error}") from error
 
 

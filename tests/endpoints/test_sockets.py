@@ -39,6 +39,19 @@ class SocketTests(SynchronousTestCase):
         ):
             self.assertEqual(socket_endpoint(self.reactor, kind, words, dict(keys), site)[1], believed)
 
+    def test_two_balancers(self) -> None:
+        """One PROXY header is read, not one inside of another."""
+        for words in (["haproxy", "tcp", "8087"], ["hAproxy", "ssl", "2"]):
+            error = self.assertRaises(EndpointError, socket_endpoint, self.reactor, "haproxy", words, {}, None)
+            self.assertIn("is there twice", str(error))
+
+    def test_files(self) -> None:
+        """A file that some other kind of endpoint wants and that is not there is the operator's mistake, not ours."""
+        error = self.assertRaises(
+            EndpointError, twisted_endpoint, self.reactor, "ssl", ["1"], {"privateKey": "nowhere"}
+        )
+        self.assertIn("No such file", str(error))
+
     def test_shared_ports(self) -> None:
         """reusePort=yes needs a system that can; reusePort=no is as if it were not there."""
         for kind in ("tcp", "tcp6"):

@@ -25,7 +25,7 @@ from tests.fuzz.inputs import BOUNDARY, FORM_HEADERS, form, memory_folder
 from tests.fuzz.target import Target
 
 DISPOSITION = b"--a\r\nContent-Disposition: form-data; "
-_LINE_FEED = re.compile(rb"(?<!\r)\n")
+LINE_FEED = re.compile(rb"(?<!\r)\n")
 """Alone in a part's header: depending on the pieces the library takes it, as it does what is in front of a form."""
 LIMIT = 1000
 """Bytes of one file."""
@@ -61,7 +61,7 @@ def run(data: bytes) -> None:
     kind = head.decode("latin-1")
     outcomes = [outcome(kind, pieces) for pieces in islice(cuttings(body), 2)]
     boundary = parse_options_header(kind)[1].get("boundary", "").encode("latin-1", "replace")
-    if body.startswith(b"--" + boundary + b"\r\n") and not _LINE_FEED.search(body):
+    if body.startswith(b"--" + boundary + b"\r\n") and not LINE_FEED.search(body):
         assert all(other == outcomes[0] for other in outcomes), outcomes
     if isinstance(outcomes[0], tuple):
         assert outcomes[0][0] in body

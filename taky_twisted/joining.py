@@ -105,9 +105,10 @@ class Joining(MultiService):
         self.nodes.exchange.restored(left_off)
 
     async def _know_the_same(self) -> None:
-        began = self._reactor.seconds()
-        while (waited := self._reactor.seconds() - began) < READY_SECONDS and not self._is_ready(waited):
+        waited = 0.0  # not by the clock, which may be set just now: a machine that starts learns the time
+        while waited < READY_SECONDS and not self._is_ready(waited):
             await deferLater(self._reactor, LOOK_SECONDS)
+            waited += LOOK_SECONDS
         if not self.bus.up:
             self.log.warn("this node opens its doors without the others: it serves what it knows, and joins them later")
 

@@ -340,7 +340,8 @@ def make_server(reactor: Any, settings: Settings) -> Server:
         if watching is not None:
             watching.pulse.jumped(seconds)
 
-    more: tuple[Service, ...] = (sockets, Notifying(reactor), Timekeeping(reactor, [clock_was_set]))
+    keeping = Timekeeping(reactor, [clock_was_set])
+    more: tuple[Service, ...] = (sockets, Notifying(reactor), keeping)
     if settings.worker is not None:
         more = (*more, Supervised(reactor, Signals(reactor).stop_reactor))
     if watching is not None:
@@ -348,7 +349,7 @@ def make_server(reactor: Any, settings: Settings) -> Server:
         if joining is not None:
             watching.watched.bus, watching.watched.words = joining.bus, joining.bus.tally
         more = (watching, *more)
-    groundwork = [work for work in (sharing, joining) if work is not None]
+    groundwork = [work for work in (keeping, sharing, joining) if work is not None]
     return Server(
         reactor, folder, store, router, recorder, connections, opened, reloading, api, more, accounts, groundwork
     )

@@ -47,7 +47,18 @@ class Timekeeping(Service):
         self._over = Event()
         self._thread: Thread | None = None
 
+    async def prepare(self) -> None:
+        """Begin before the server serves, so that a clock that is set meanwhile does not hold it up."""
+        self.startService()
+
+    async def finish(self) -> None:
+        """End, if the server has never come to serve."""
+        if self.running:
+            self.stopService()
+
     def startService(self) -> None:
+        if self.running:
+            return
         super().startService()
         self._difference = self._wall() - self._steady()
         self._over.clear()
@@ -84,9 +95,6 @@ class Timekeeping(Service):
                 timer.delay(-seconds)
 
     def _watch(self) -> None:
-        noticed = self._difference
         while not self._over.wait(LOOK_SECONDS):
-            difference = self._wall() - self._steady()
-            if abs(difference - noticed) >= JUMP_SECONDS:
-                self._reactor.callFromThread(self.look)
-            noticed = difference
+            # Every time, so that what a clock is adjusted gently in weeks is no part of a step.
+            self._reactor.callFromThread(self.look)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel
 from twisted.trial.unittest import TestCase
 
@@ -16,6 +16,7 @@ from taky_twisted.joining import MARK_NAME, Joining, join_nodes
 from taky_twisted.routing.router import Router
 from taky_twisted.stores.memory import MemoryStore
 from taky_twisted.streaming.connections import Connections
+from taky_twisted.timekeeping import Timekeeping
 from tests.fakes import LogLines, MemorySink, principal
 from tests.redis_server import RedisServer
 from tests.samples import event, marker, sa
@@ -48,6 +49,23 @@ class JoiningTests(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(joined.finish()))
         await joined.prepare()
         return joined
+
+    async def test_clock_is_set_back(self) -> None:
+        """A node whose clock is set back by hours while it starts opens its doors when it would have."""
+        joined = await self.join("a")
+        clock, steady = Clock(), 0.0
+        clock.rightNow = 1e9
+        keeping = Timekeeping(clock, [], clock.seconds, lambda: steady)
+        await keeping.prepare()
+        self.addCleanup(keeping.stopService)
+        joined._reactor = clock
+        self.patch(joining, "ALONE_SECONDS", 1.0)
+        ready = Deferred.fromCoroutine(joined._know_the_same())
+        clock.rightNow -= 7200
+        keeping.look()
+        clock.pump([joining.LOOK_SECONDS] * 60)
+        joined._reactor = reactor
+        self.assertTrue(ready.called)
 
     async def test_two(self) -> None:
         """A node opens its doors when it knows who is connected to the other one, and what is on the map."""

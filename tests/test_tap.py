@@ -514,6 +514,7 @@ class MakeServiceTests(TapTestCase):
         for jumped in keeping._jumped:
             jumped(60.0)
         self.assertEqual(watched.pulse.jumps, 1)
+        self.assertIs(server._groundwork[0], keeping)  # also while the server starts
 
     def test_plain_doors_need_no_certificates(self) -> None:
         """Without a TLS door nobody looks for keys."""

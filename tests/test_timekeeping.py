@@ -77,6 +77,17 @@ class LookTests(SynchronousTestCase):
         self.time.look()
         self.assertEqual(self.jumps, [-60])
 
+    def test_twice(self) -> None:
+        """It begins before the server serves, and once; a server that never serves ends it."""
+        thread = self.time._thread
+        self.successResultOf(Deferred.fromCoroutine(self.time.prepare()))
+        self.time.startService()
+        self.assertIs(self.time._thread, thread)
+        for _ in range(2):
+            self.successResultOf(Deferred.fromCoroutine(self.time.finish()))
+            self.assertFalse(self.time.running)
+        self.time.startService()
+
     def test_stopped(self) -> None:
         """What is noticed when the server stops is nothing any more."""
         self.time.stopService()
@@ -104,3 +115,17 @@ class ThreadTests(TestCase):
         assert keeping._thread is not None
         keeping._thread.join(5)
         self.assertFalse(keeping._thread.is_alive())
+
+    async def test_small_steps_before(self) -> None:
+        """What a clock was adjusted gently before is no part of a step."""
+        offset = [0.0]
+        jumped: Deferred[float] = Deferred()
+        keeping = Timekeeping(reactor, [jumped.callback], lambda: time.time() + offset[0], time.time)
+        keeping.startService()
+        for change in (1.2, 1.2, -60):
+            await deferLater(reactor, 0.7)
+            offset[0] += change
+        self.assertLess(abs(await jumped + 60), 0.5)
+        keeping.stopService()
+        assert keeping._thread is not None
+        keeping._thread.join(5)

@@ -129,7 +129,7 @@ class Listening:
 
     def _go_on(self, pause: float) -> None:
         self._busy = False
-        delay = self._read_at + pause - self._clock.seconds()
+        delay = min(self._read_at + pause - self._clock.seconds(), pause)  # more if the clock was set back
         if delay <= 0:
             self.read()
         elif not self._stopped:

@@ -219,7 +219,8 @@ class SharedLog(Service):
             self._serve_copy(error)
 
     def _wait_on(self) -> None:
-        if self._clock.seconds() < self._began + (SYNC_SECONDS if self._answers else OPEN_SECONDS):
+        waited = self._clock.seconds() - self._began  # less than nothing if the clock was set back
+        if 0 <= waited < (SYNC_SECONDS if self._answers else OPEN_SECONDS):
             return
         self._serve_copy(RedisAway("getting everything takes too long") if self._answers else self._why)
         self.synced.callback(False)

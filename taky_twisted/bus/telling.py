@@ -157,7 +157,8 @@ class Telling:
     def _send_soon(self) -> None:
         if self._next is None and self._flying is None:
             delay = self._not_before - self._clock.seconds()
-            self._next = self._clock.callLater(max(delay, 0.0), self._send)
+            # It is never longer than this, unless the clock was set back: then others would not hear us for hours.
+            self._next = self._clock.callLater(min(max(delay, 0.0), RETRY_SECONDS), self._send)
 
     def _send(self) -> None:
         self._next = None

@@ -257,7 +257,7 @@ class History:
         self._queued -= sum(len(heard.event.xml) + ENTRY_BYTES for heard in batch)
         if written.unfit:
             self._lose(len(written.unfit), written.unfit[0], "Tell the developers.")
-        elif self._trouble and (self._clock.seconds() - self._lost_at >= CALM_SECONDS or not self._running):
+        elif self._trouble and not (self._running and 0 <= self._clock.seconds() - self._lost_at < CALM_SECONDS):
             self.log.info("history is kept again; {lost} events were left out", lost=self._lost)
             self._trouble, self._lost = "", 0
         self._finish(WRITE_SECONDS, written.more)

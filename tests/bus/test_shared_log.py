@@ -28,6 +28,7 @@ from taky_twisted.config.values import RedisSettings
 from taky_twisted.records import Synced
 from taky_twisted.redis_client import RedisRefused
 from taky_twisted.stores.memory import MemoryStore
+from taky_twisted.timekeeping import Timekeeping
 from tests.bus.memory_redis import MemoryRedis, MemorySharedRedis
 from tests.fakes import LogLines
 from tests.redis_server import RedisServer
@@ -367,6 +368,18 @@ class SharedLogTests(SynchronousTestCase):
         self.one.clock.advance(OPEN_SECONDS)
         self.assertFalse(self.successResultOf(self.one.log.synced))
         self.assertIn("it does not answer", self.lines(LogLevel.warn)[0])
+
+    def test_clock_is_set_back(self) -> None:
+        """It is given up in time, too, when the clock is set back by hours meanwhile."""
+        self.one.log.startService()
+        steady = self.one.clock.seconds()
+        keeping = Timekeeping(self.one.clock, [], self.one.clock.seconds, lambda: steady)
+        keeping.startService()
+        self.addCleanup(keeping.stopService)
+        self.one.clock.rightNow -= 7200
+        keeping.look()
+        self.one.clock.pump([RETRY_SECONDS] * int(OPEN_SECONDS / RETRY_SECONDS))
+        self.assertFalse(self.successResultOf(self.one.log.synced))
 
     def test_slow(self) -> None:
         """A Redis that answers is waited for longer, but not for ever, and not after it has failed."""

@@ -9,8 +9,26 @@ from taky_twisted.bus.envelope import open_batch
 from taky_twisted.bus.telling import CROWDED_BYTES, MAX_BACKLOG, WAIT_BYTES, WAIT_SECONDS
 from taky_twisted.identity.principal import ANONYMOUS
 from taky_twisted.routing.words import Handed, Kick, Switched, Word
+from taky_twisted.timekeeping import Timekeeping
 from tests.bus.bus_case import BusCase, OneBus
 from tests.bus.ear import CHAT, SPEAKER, kick, left, said
+
+
+class ClockTests(BusCase):
+    def test_set_back(self) -> None:
+        """A node whose clock was set back by hours while it said nothing is heard as before, a second later."""
+        a, b = self.pair()
+        steady = self.clock.seconds()
+        keeping = Timekeeping(self.clock, [], self.clock.seconds, lambda: steady)
+        keeping.startService()
+        self.addCleanup(keeping.stopService)
+        self.clock.rightNow -= 7200
+        keeping.look()
+        self.run_for(2.1)
+        a.tell(kick(1))
+        self.run_for(0.1)
+        self.assertEqual(b.heard, [1])
+        self.assertEqual((a.names, b.names), (["b"], ["a"]))
 
 
 class OutageTests(BusCase):

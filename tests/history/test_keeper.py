@@ -339,6 +339,18 @@ class WritingTests(HistoryTests):
         self.assertEqual(self.kept(), ["A"])
         self.assertEqual(self.lines(LogLevel.info)[-1], "history is kept again; 7 events were left out")
 
+    def test_clock_set_back(self) -> None:
+        """Trouble is over when it is, also if somebody has set the clock back by hours meanwhile."""
+        self.start()
+        self.store.answer = lambda: fail(FULL)
+        self.hear(marker("A"))
+        self.clock.advance(keeper.WRITE_SECONDS)
+        self.assertIn("the disk is full", self.history.trouble)
+        self.store.answer = lambda: succeed(Written())
+        self.clock.rightNow -= 7200
+        self.history._flush()
+        self.assertEqual(self.history.trouble, "")
+
     def test_large_event(self) -> None:
         """An event that is larger than all that may wait is taken when nothing waits."""
         self.patch(keeper, "QUEUE_BYTES", 100)

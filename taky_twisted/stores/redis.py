@@ -112,6 +112,8 @@ class RedisStore:
             self._behind.found(place)
             self._behind.remove(*place)
         self._redis.watch(self._came, self._went)
+        if not self._behind.state.writable:
+            self._behind.later()
         return found.kept
 
     async def _try_to_write(self) -> None:

@@ -171,6 +171,8 @@ class SqliteStore:
         kept = read_all(connection, now)
         for record in kept.all():
             self._behind.found((type(record), record.key))
+        if not self._behind.state.writable:
+            self._behind.later()
         return kept
 
     # In our own thread
@@ -184,6 +186,8 @@ class SqliteStore:
         unfit = []
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if not changes:  # to see whether it can be written: an empty transaction would not tell
+                connection.execute(f"PRAGMA user_version = {len(self._schema)}")
             for (kind, key), record in changes.items():
                 table = TABLES[kind]
                 try:

@@ -46,7 +46,7 @@ class WriteBehind:
 
     While a batch is being written the next one collects. A batch that fails is merged under the newer changes and
     tried again. The memory that is needed is bounded by the places that are there or once were on disk. While nothing
-    changes, no timer runs.
+    changes and writing works, no timer runs.
     """
 
     log = Logger()
@@ -130,6 +130,12 @@ class WriteBehind:
         if not self._writing and not self._stopped:
             self._start()
 
+    def later(self) -> None:
+        """Write in a while, even if that is nothing, and try until it works."""
+        self._trying = True
+        if not self._awake:
+            self._schedule(self._retry_seconds)
+
     def stop(self) -> int:
         """Schedule nothing any more; return the number of changes that are not written, as far as is known."""
         self._awake = self._stopped = True
@@ -200,6 +206,7 @@ class WriteBehind:
             self._reason = "of a mistake of this server. Its log has more: tell the developers."
             if self._begin_trouble():
                 self.log.failure("writing {where} failed", failure, where=self._where)
+        self._trying = True  # what could not be written may be gone, and nobody would learn that it works again
         batch.update(self._pending)
         # What was never on disk needs no deleting: else a disk that stays full for weeks would fill the memory.
         self._pending = {

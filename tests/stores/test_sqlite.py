@@ -268,9 +268,16 @@ class OpeningTests(SqliteTestCase):
             store = self.make()
             with capturedLogs() as logs:
                 kept = self.successResultOf(store.open())
-        self.assertEqual([found.uid for found in kept.items], ["future"])
-        (warning,) = logs
-        self.assertEqual((warning["log_level"], warning["reason"]), (LogLevel.warn, "database is locked"))
+            self.assertEqual([found.uid for found in kept.items], ["future"])
+            (warning,) = logs
+            self.assertEqual((warning["log_level"], warning["reason"]), (LogLevel.warn, "database is locked"))
+            self.clock.advance(5)
+            self.clock.run_one()
+            self.assertFalse(store.state.writable)
+        # Nobody has anything to write, and it is noticed all the same that it works again.
+        self.clock.advance(5)
+        self.clock.run_one()
+        self.assertTrue(store.state.writable)
         self.close(store)
 
 
@@ -319,6 +326,15 @@ class WritingTests(SqliteTestCase):
         (over,) = logs
         self.assertEqual((over["log_level"], over["seconds"]), (LogLevel.warn, 10.0))
         self.assertEqual(self.on_disk(), {f"item-{number}" for number in range(1, 60)})
+
+    def test_nothing_to_write(self) -> None:
+        """Whether the disk takes something is found out by writing, also when there is nothing to write."""
+        store = self.opened()
+        log = self.path.with_name(f"{self.path.name}-wal")
+        before = log.stat().st_size
+        store._behind.now()
+        self.clock.wait(store.flush())
+        self.assertGreater(log.stat().st_size, before)
 
     def test_locked(self) -> None:
         """A program that holds the file for too long is named as the reason; what it delayed is written later."""

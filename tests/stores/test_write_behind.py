@@ -238,6 +238,32 @@ class WriteBehindTests(SynchronousTestCase):
         self.behind.remove(Item, "old")
         self.behind.flush()
         self.failed()
+        self.assertEqual(self.behind.state.pending, 0)
+
+    def test_nothing_left(self) -> None:
+        """When what could not be written is gone, it is tried all the same until it works: who watches is told so."""
+        self.behind.put(item("a"))
+        self.behind.flush()
+        self.failed()
+        self.behind.remove(Item, "a")
+        for expected in ({(Item, "a"): None}, {}, {}):
+            self.clock.advance(RETRY_SECONDS)
+            self.assertEqual(self.failed(), expected)
+            self.assertFalse(self.behind.state.writable)
+        self.clock.advance(RETRY_SECONDS)
+        self.written()
+        self.assertTrue(self.behind.state.writable)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_later(self) -> None:
+        """Whether writing works is looked at in a while, if it did not at the start; what is put then goes with it."""
+        self.behind.trouble(FULL)
+        self.behind.later()
+        self.behind.later()
+        self.behind.put(item("a"))
+        self.clock.advance(RETRY_SECONDS)
+        self.assertEqual(self.written(), {(Item, "a"): item("a")})
+        self.assertTrue(self.behind.state.writable)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop(self) -> None:

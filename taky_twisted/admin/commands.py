@@ -82,9 +82,13 @@ class Admin:
     async def status(self) -> dict[str, Any]:
         """Say who is connected."""
         found = await self._spelled(ours)
+        doors = [dict(door) for door in self._running.doors()]
+        return {**found, "version": __version__, "doors": doors, **self.joined()}
+
+    def joined(self) -> dict[str, Any]:
+        """Name the other nodes, if this is one of several."""
         others = nodes(self._running.router)
-        joined = {} if others is None else {"nodes": others}
-        return {**found, "version": __version__, "doors": [dict(door) for door in self._running.doors()], **joined}
+        return {} if others is None else {"nodes": others}
 
     async def takys_status(self) -> dict[str, Any]:
         """Say who is connected, as taky does."""

@@ -104,13 +104,12 @@ class AdminProtocol(RequestProtocol):
         return {}
 
     async def _trace(self, asked: Said) -> Said:
-        return await self._stream(
-            self._admin.trace(_text(asked, "whom"), lambda traced: self._more({"traced": traced}))
-        )
+        forget = self._admin.trace(_text(asked, "whom"), lambda traced: self._more({"traced": traced}))
+        return await self._stream(forget, self._admin.joined())
 
-    async def _stream(self, forget: Callable[[], None]) -> Said:
+    async def _stream(self, forget: Callable[[], None], began: Said | None = None) -> Said:
         """Say what there is to say until the operator has had enough; requests that come in the meantime wait."""
-        self._say({"ok": True, "more": True})
+        self._say({"ok": True, "more": True, **(began or {})})
         try:
             return await Deferred[Said]()  # connectionLost cancels it
         except CancelledError:

@@ -20,6 +20,8 @@ from taky_twisted.cli.checks import Checks, Finding, moment, worst
 from taky_twisted.cli.commands import CommandError, Verbs, add_verb
 from taky_twisted.cli.running import NotRunning, RunningServer
 from taky_twisted.cli.site import settings_of
+from taky_twisted.config import Settings
+from taky_twisted.config.workers import folder_name
 from taky_twisted.identity.certificates import printable
 
 MORE = """\
@@ -49,7 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments.config)
     server = RunningServer.of(settings, arguments.socket)
     findings = []
-    for finding in (*Checks(settings, moment()).all(), *_doors(server)):
+    several = settings if arguments.socket is None else None
+    for finding in (*Checks(settings, moment()).all(), *_doors(server, several)):
         findings.append(finding)
         _print(arguments.json, {"finding": asdict(finding)}, finding_lines(finding))
     follow = arguments.follow or (sys.stdout.isatty() and not arguments.once)
@@ -71,7 +74,7 @@ def lines(attempt: dict[str, Any]) -> list[str]:
     return told
 
 
-def _doors(server: RunningServer) -> Iterator[Finding]:
+def _doors(server: RunningServer, settings: Settings | None) -> Iterator[Finding]:
     try:
         status = server.ask("status")
     except NotRunning as error:
@@ -85,6 +88,29 @@ def _doors(server: RunningServer) -> Iterator[Finding]:
         secure = "TLS" if door["tls"] else "no TLS"
         where = "a unix socket" if door["port"] is None else f"{door['host']} port {door['port']}"
         yield Finding("ok", f"{door['what']} door {door['name']} is open on {where} ({secure})")
+    if settings is not None and settings.workers > 1:
+        yield from _workers(server, settings)
+
+
+def _workers(server: RunningServer, settings: Settings) -> Iterator[Finding]:
+    """Say which of several processes do not answer: the others serve, so that nobody might notice."""
+    further = {worker.path.parent.name: worker for worker in server.further}
+    for number in range(1, settings.workers + 1):
+        worker = RunningServer(server.path) if number == 1 else further.get(folder_name(number))
+        try:
+            if worker is not None:
+                worker.ask("ping")
+                continue
+        except NotRunning:
+            pass
+        except CommandError as error:
+            yield Finding("problem", f"worker {number}: {error}")
+            continue
+        yield Finding(
+            "warning",
+            f"worker {number} of {settings.workers} does not answer; the others serve",
+            "see why it has ended: takyctl logs",
+        )
 
 
 def _failures(server: RunningServer, follow: bool, as_json: bool, began: float) -> None:
@@ -92,8 +118,15 @@ def _failures(server: RunningServer, follow: bool, as_json: bool, began: float) 
         print("\nWho could not connect lately:", flush=True)
     known = 0
     for worker in server.further:
-        with suppress(NotRunning):
+        try:
             known += sum(_shown(attempt, as_json) for attempt in _attempts(worker, began, False))
+        except NotRunning:
+            continue
+        except CommandError as error:
+            # One that hangs does not hide whom the others have refused.
+            finding = Finding("problem", str(error))
+            _print(as_json, {"finding": asdict(finding)}, finding_lines(finding))
+            continue
         if follow:
             Thread(target=_follow, args=(worker, as_json), daemon=True).start()
     try:

@@ -33,7 +33,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Trace."""
     server = RunningServer.of(settings_of(arguments.config), arguments.socket)
     answers = server.stream("trace", {"whom": arguments.whom}, live=True)
-    next(answers)  # it has begun
+    others = [printable(str(node.get("name"))) for node in next(answers).get("nodes") or ()]  # it has begun
+    if others and not arguments.json:
+        print(
+            f"Clients of other nodes ({', '.join(others)}) are not among those who got it or did not: trace there, too"
+            " (-U SOCKET, or on the other machine)."
+        )
     if not arguments.json:
         print(f"Waiting for the next event of {arguments.whom}; Control-C ends this.", flush=True)
     for answer in islice(answers, arguments.n):

@@ -5,6 +5,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted import __version__
+from taky_twisted.admin import commands
 from taky_twisted.admin.protocol import MAX_NAME_CHARS, AdminProtocol
 from taky_twisted.enrollment.invites import Invites
 from taky_twisted.identity.accounts import Accounts
@@ -150,6 +151,12 @@ class StreamingTests(ProtocolTestCase):
         self.assertEqual(b.uids(), ["MARK-1"])
         self.wire.hang_up()
         self.assertIsNone(self.server.router.tracing)
+
+    def test_trace_of_nodes(self) -> None:
+        """Who asks one of several nodes is told which others there are: what their clients get is not known here."""
+        self.patch(commands, "nodes", lambda router: [{"name": "beta"}])
+        (began,) = self.wire.ask(asking("trace", whom="a"))
+        self.assertEqual(began, {"v": 1, "ok": True, "more": True, "nodes": [{"name": "beta"}]})
 
     def test_others_are_answered(self) -> None:
         """One operator who watches keeps no other from asking; what he asks himself has to wait."""

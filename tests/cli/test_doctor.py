@@ -153,6 +153,46 @@ class VerbTests(AnsweringTestCase):
         self.assertEqual(shown[2:], ["        -> one two three four five six", "           seven eight"])
 
 
+class MissingWorkersTests(AnsweringTestCase):
+    """If a few of several processes are not there, somebody has to notice."""
+
+    def doctor(self, *answering: int, workers: int = 3, **more: Any) -> str:
+        """Look at a site some of whose workers answer."""
+        self.configure("node_id = N", "bus = redis:tcp:localhost:6379", f"workers = {workers}")
+        for number in (2, 3, 4):
+            (self.data / f"worker-{number}").mkdir(exist_ok=True)
+        self.patch(checks.Checks, "all", lambda _: iter(()))
+
+        def stream(server: RunningServer, do: str, more_: object, live: bool = False) -> Iterator[Any]:
+            number = int(server.path.parent.name.rpartition("-")[2]) if "worker-" in str(server.path) else 1
+            if do == "ping" and number not in answering:
+                raise more.get("error", NotRunning("nobody"))
+            yield STATUS if do == "status" else {"ok": True}
+
+        self.patch(RunningServer, "stream", stream)
+        return self.takyctl("doctor", "--once") if not more else self.run_bad()
+
+    def run_bad(self) -> str:
+        """Look at a site that has a problem."""
+        told: list[str] = []
+        self.patch(doctor, "_print", lambda as_json, what, words: told.extend(words))
+        self.assertRaises(SystemExit, self.run_verb, "doctor", "--once")
+        return "\n".join(told)
+
+    def test_missing(self) -> None:
+        """Each worker that does not answer is named; those of a larger server of before are not missed."""
+        self.assertNotIn("worker", self.doctor(1, 2, 3))
+        self.assertIn("WARNING worker 2 of 3 does not answer; the others serve", self.doctor(1, 3))
+        self.assertIn("WARNING worker 1 of 3 does not answer", self.doctor(2, 3))
+        self.assertIn("WARNING worker 5 of 5 does not answer", self.doctor(1, 2, 3, 4, workers=5))
+        self.assertNotIn("worker", self.doctor(workers=1))
+
+    def test_hangs(self) -> None:
+        """One that answers with something else is a problem."""
+        said = self.doctor(1, 2, error=CommandError("it did not answer within 10 seconds"))
+        self.assertIn("PROBLEM worker 3: it did not answer within 10 seconds", said)
+
+
 class AtOnce:
     """A thread that does everything before the next line runs."""
 
@@ -171,7 +211,7 @@ class WorkersTests(AnsweringTestCase):
         for number in (2, 3):
             (self.data / f"worker-{number}").mkdir()
         self.patch(checks.Checks, "all", lambda _: iter(()))
-        self.patch(doctor, "_doors", lambda _: iter(()))
+        self.patch(doctor, "_doors", lambda server, settings: iter(()))
         self.patch(doctor, "Thread", AtOnce)
         self.refusing: dict[str, list[dict[str, Any]]] = {}
         data, refusing = self.data, self.refusing
@@ -196,6 +236,20 @@ class WorkersTests(AnsweringTestCase):
         self.refusing["."] = [attempt(address="10.0.0.1")]
         said = self.takyctl("doctor", "--once")
         self.assertEqual([said.count(f"10.0.0.{each}") for each in (1, 3)], [1, 1])
+
+    def test_hangs(self) -> None:
+        """One that does not answer hides nobody whom the others have refused, and is named."""
+
+        def stream(server: RunningServer, do: str, more: dict[str, Any], live: bool = False) -> Iterator[Any]:
+            if server.path.parent.name == "worker-2":
+                raise CommandError("the server at worker-2 did not answer")
+            yield {"ok": True, "attempt": attempt(address="10.0.0.1")}
+            yield {"ok": True}
+
+        self.patch(RunningServer, "stream", stream)
+        said = self.takyctl("doctor", "--once")
+        self.assertIn("PROBLEM the server at worker-2 did not answer", said)
+        self.assertEqual(said.count("10.0.0.1"), 2)
 
     def test_follow(self) -> None:
         """So it goes on."""

@@ -67,6 +67,17 @@ class TraceTests(AnsweringTestCase):
         self.assertEqual(said.count("FOX1 said"), 2)
         self.assertTrue(said.endswith("(3 events before this one came too fast to be shown)\n"))
         self.assertEqual(json.loads(self.requests[0]), {"v": 1, "do": "trace", "whom": "FOX1"})
+        self.assertNotIn("other nodes", said)
+
+    def test_nodes(self) -> None:
+        """Of a server with several nodes one knows only what its own clients get, and it is said where else to look."""
+        began, told = {"ok": True, "more": True}, {"ok": True, "more": True, "traced": traced()}
+        nodes = [{"name": "alpha worker 2"}, {"name": "beta"}]
+        self.answer({**began, "nodes": nodes}, told)
+        said = self.takyctl("trace", "FOX1", "-n", "1")
+        self.assertIn("Clients of other nodes (alpha worker 2, beta) are not among", said)
+        self.answer({**began, "nodes": nodes}, told)
+        self.assertEqual(len(self.takyctl("trace", "FOX1", "-n", "1", "-j").splitlines()), 1)
 
     def test_json(self) -> None:
         """Programs get one object for each event."""

@@ -118,4 +118,6 @@ def _value(name: str, event: LogEvent) -> Any:
 
 
 def _cut(text: str) -> str:
+    # Half of a surrogate pair is no text to most readers of JSON, which would refuse the whole line.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 3] + "..."

@@ -54,7 +54,7 @@ class Watching(MultiService):
         self._reactor, self._settings = reactor, settings
         self._connections, self._api = connections, api
         self._opened: Doors | None = None
-        self._tls: Mapping[str, Any] = {}
+        self._tls: Sequence[tuple[str, Any]] = ()
         self.pulse = Pulse(reactor)
         """Its method ``jumped`` is to be told when the system's clock was set."""
         self.watched = Watched(
@@ -101,8 +101,9 @@ class Watching(MultiService):
     def opened(self, doors: Doors, described: Sequence[Door]) -> None:
         """Learn of all doors of the server, of which those for metrics are some."""
         self._opened = doors
+        self.watched.clients.update((door.name, "xml") for door in described if door.what in ("CoT", "monitor"))
         tls = ((f"{door.what} {door.name}", getattr(door.endpoint, "tls", None)) for door in described)
-        self._tls = {name: mutual for name, mutual in tls if mutual is not None}
+        self._tls = [(name, mutual) for name, mutual in tls if mutual is not None]
 
     def _listening(self, name: str, port: IListeningPort) -> None:
         host = getattr(port.getHost(), "host", None)
@@ -126,4 +127,9 @@ class Watching(MultiService):
         )
 
     def _certificates(self) -> Mapping[str, datetime]:
-        return {name: tls.certificate.not_valid_after_utc for name, tls in self._tls.items()}
+        ends: dict[str, datetime] = {}
+        for name, tls in self._tls:
+            # Two doors on one port, at different addresses, have the same name: what ends first counts.
+            end = tls.certificate.not_valid_after_utc
+            ends[name] = min(end, ends.get(name, end))
+        return ends

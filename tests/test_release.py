@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import tarfile
 import zipfile
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests import __main__ as runner
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGEST = "ab" * 32
@@ -29,6 +33,35 @@ def loaded(name: str) -> ModuleType:
 def component(name: str, **more: Any) -> dict[str, Any]:
     """Spell a component as cyclonedx-py does."""
     return {"name": name, "version": "1.0", "bom-ref": name, "licenses": [{"license": {"id": "MIT"}}]} | more
+
+
+class RunnerTests(SynchronousTestCase):
+    """``python -m tests`` is good only if every part is."""
+
+    def status(self, *results: tuple[int, str]) -> int:
+        """Run parts that end like that."""
+        ends = iter(results)
+        self.patch(runner, "run", lambda part, folder: next(ends))
+        self.patch(runner, "JOBS", 1)
+        self.said = StringIO()
+        self.patch(sys, "stdout", self.said)
+        return runner.main(["part"] * len(results))
+
+    def test_good(self) -> None:
+        """Parts in which tests passed are good, whatever they printed before."""
+        self.assertEqual(self.status((0, "FAILED\nPASSED (successes=2)\n"), (0, "PASSED (successes=1)\n")), 0)
+        self.assertIn("PASSED (successes=3)", self.said.getvalue())
+
+    def test_bad(self) -> None:
+        """A part that failed, broke off, or had no tests is none of these."""
+        for result in (
+            (1, "FAILED (failures=1, successes=2)\n"),
+            (1, "PASSED (successes=2)\n"),
+            (-9, "test_a ... [OK]\n"),
+            (0, "Ran 0 tests in 0.000s\n\nPASSED\n"),
+            (0, ""),
+        ):
+            self.assertEqual(self.status((0, "PASSED (successes=1)\n"), result), 1, result)
 
 
 class SBOMTests(SynchronousTestCase):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import reactor
@@ -121,3 +123,24 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(list(it.watched.shut()), [name])
         ((door, end),) = it.watched.certificates().items()
         self.assertEqual((door, end), (f"metrics {doors[0].name}", pki.server.certificate.not_valid_after_utc))
+
+    def test_doors_with_one_name(self) -> None:
+        """Of two doors on one port, at different addresses, the certificate that ends first is told."""
+        soon, late = datetime(2026, 4, 1, tzinfo=timezone.utc), datetime(2027, 4, 1, tzinfo=timezone.utc)
+        for ends in ((soon, late), (late, soon)):
+            it = watching()
+            doors = [SimpleNamespace(what="CoT", name="ssl:8089", endpoint=shows(end)) for end in ends]
+            it.opened(Doors([], []), doors)  # type: ignore[arg-type]  # as far as is looked at
+            self.assertEqual(dict(it.watched.certificates()), {"CoT ssl:8089": soon})
+
+    def test_clients(self) -> None:
+        """Each door for streams has a number of clients from the start, 0."""
+        it = watching()
+        doors = [SimpleNamespace(what=what, name=f"{what}:1", endpoint=None) for what in ("CoT", "monitor", "Marti")]
+        it.opened(Doors([], []), doors)  # type: ignore[arg-type]  # as far as is looked at
+        self.assertEqual(it.watched.clients, {("CoT:1", "xml"), ("monitor:1", "xml")})
+
+
+def shows(end: datetime) -> SimpleNamespace:
+    """Stand for an endpoint that shows a certificate."""
+    return SimpleNamespace(tls=SimpleNamespace(certificate=SimpleNamespace(not_valid_after_utc=end)))

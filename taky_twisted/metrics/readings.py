@@ -72,7 +72,7 @@ async def read(watched: Watched, clock: IReactorTime, faults: Mapping[str, bool]
 
 
 async def _streams(watched: Watched, clock: IReactorTime) -> _Streams:
-    found = _Streams(Counter())
+    found = _Streams(Counter(dict.fromkeys(watched.clients, 0)))
     subscriptions = list(watched.router.subscriptions)
     for start in range(0, len(subscriptions), CHUNK):
         for subscription in subscriptions[start : start + CHUNK]:
@@ -83,6 +83,7 @@ async def _streams(watched: Watched, clock: IReactorTime) -> _Streams:
                 found.full += state.full
                 found.backlog += state.backlog
         await deferLater(clock, 0)
+    watched.clients.update(found.clients)
     return found
 
 

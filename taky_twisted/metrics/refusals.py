@@ -38,6 +38,8 @@ _PATTERNS: dict[What, dict[str, str]] = {
         "max_http_connections": r"\(max_http_connections\)$",
         "max_http_per_address": r"\(max_http_per_address\)$",
         "tls_on_plain_port": r"^the client speaks TLS( \(https\))?; this port is plain",
+        "proxy": r"\(proxy_from\)$|PROXY header yet$|^(its|no) PROXY header |^it does not begin with a PROXY header$"
+        r"|^it was closed in the middle of its PROXY header$",
     },
     "tls": {
         "no_certificate": r"^the client showed no certificate",

@@ -65,6 +65,8 @@ class Watched:
     """Names doors that are not open."""
     certificates: Callable[[], Mapping[str, datetime]] = dict
     """When the certificate ends that a TLS door shows, by the door's name."""
+    clients: set[tuple[str, ...]] = field(default_factory=set)
+    """The doors and protocols for which a number of clients is told, 0 if there are none any more."""
     answered: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """HTTP requests by route and status."""
     history: HistoryState | None = None

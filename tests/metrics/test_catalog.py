@@ -57,7 +57,7 @@ class ManualTests(SynchronousTestCase):
             "taky_clients_closed_total": tuple(Tally().closed),
             "taky_tls_handshakes_total": ("ok", *REASONS["tls"]),
             "taky_logins_failed_total": REASONS["login"],
-            "taky_connections_refused_total": ("tls_on_plain_port",),
+            "taky_connections_refused_total": ("tls_on_plain_port", "proxy"),
         }
         for name, values in wanted.items():
             for value in values:
@@ -83,6 +83,9 @@ class AlertsTests(SynchronousTestCase):
         for rule in group["rules"]:
             used = names_in(rule["expr"])
             self.assertTrue(used, rule["alert"])
+            # Prometheus asks once a minute if it is not told otherwise, and a rate needs two answers.
+            for minutes in re.findall(r"\[(.*?)\]", rule["expr"]):
+                self.assertGreaterEqual(int(minutes.removesuffix("m")), 4, rule["alert"])
             self.assertEqual(used - EXPOSED, set(), rule["alert"])
             self.assertIn(rule["labels"]["severity"], ("critical", "warning", "info"))
             self.assertEqual(sorted(rule["annotations"]), ["description", "summary"])
@@ -122,6 +125,9 @@ class DashboardTests(SynchronousTestCase):
                 self.assertTrue(used, panel["title"])
                 self.assertEqual(used - EXPOSED, set(), panel["title"])
                 self.assertIn('instance=~"$instance"', target["expr"])
+                # What is shown as one number is that of now: the last one in the time that is looked at would go on to
+                # be shown when the server is gone.
+                self.assertEqual(target.get("instant", False), panel["type"] == "stat", panel["title"])
             at = panel["gridPos"]
             self.assertLessEqual(at["x"] + at["w"], 24)
             cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}

@@ -63,6 +63,14 @@ class ReadingsTests(ReadingsTestCase):
         self.assertEqual(self.value(catalog.FULL), 1)
         self.assertGreater(self.value(catalog.BACKLOG), 300)
 
+    def test_no_clients(self) -> None:
+        """Where nobody is any more there are 0, and not nothing: else a board goes on to show who was there last."""
+        self.server.watched.clients.add(("other", "xml"))
+        a = self.site.join("A")
+        self.assertEqual(self.values(catalog.CLIENTS), {("other", "xml"): 0, ("test", "xml"): 1})
+        a.leave()
+        self.assertEqual(self.values(catalog.CLIENTS), {("other", "xml"): 0, ("test", "xml"): 0})
+
     def test_many(self) -> None:
         """Many are looked at in several turns, and the server goes on in between."""
         for _ in range(CHUNK + 1):

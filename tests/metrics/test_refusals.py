@@ -4,6 +4,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from taky_twisted.identity.failures import Failures
+from taky_twisted.identity.proxied import MAX_WAITING, NOT_BELIEVED
 from taky_twisted.metrics.refusals import REASONS, Refusals, classify
 
 _CERTIFICATE = "the client's certificate (FOX1, serial A1, issued by CN=CA)"
@@ -40,6 +41,14 @@ SENTENCES = {
         "tls_on_plain_port": [
             "the client speaks TLS; this port is plain TCP",
             "the client speaks TLS (https); this port is plain HTTP",
+        ],
+        "proxy": [
+            NOT_BELIEVED,
+            f"{MAX_WAITING} connections have sent no PROXY header yet",
+            "no PROXY header came within 5 seconds",
+            "its PROXY header is not as version 1 has it",
+            "it does not begin with a PROXY header",
+            "it was closed in the middle of its PROXY header",
         ],
     },
     "tls": {

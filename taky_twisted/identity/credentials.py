@@ -169,18 +169,27 @@ def files_of(source: Source, endings: tuple[str, ...]) -> list[str]:
 
 
 def snapshot_of(paths: list[str]) -> tuple[tuple[object, ...], ...]:
-    """Say in what state files and folders are, to be compared later; one that is not there has a state too."""
-    states: list[tuple[object, ...]] = []
+    """Say in what state files and folders are, to be compared later; one that is not there has a state too.
+
+    Of a folder that are the files in it, as `files_of` reads them, and not what is in folders below.
+    """
+    states = []
     for path in paths:
+        states.append(_state_of(path))
         try:
-            status = os.stat(path)
             names = sorted(os.listdir(path)) if os.path.isdir(path) else []
-        except OSError as error:
-            states.append((path, error.errno))
+        except OSError:
             continue
-        states.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
-        states.extend(snapshot_of([os.path.join(path, name) for name in names if not name.startswith(".")]))
+        states.extend(_state_of(os.path.join(path, name)) for name in names if not name.startswith("."))
     return tuple(states)
+
+
+def _state_of(path: str) -> tuple[object, ...]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return path, error.errno
+    return path, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _belongs(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:

@@ -323,3 +323,12 @@ class SnapshotTests(FilesTestCase):
         before = snapshot_of([path])
         Path(path).write_bytes(b"")
         self.assertNotEqual(snapshot_of([path]), before)
+
+    def test_snapshot_of_a_large_folder(self) -> None:
+        """What is in folders below is not read, and not looked at every few seconds: caCerts=/ would be all files."""
+        below = self.pki.folder / "below"
+        below.mkdir()
+        (below / "a.pem").write_bytes(b"a")
+        looked_at = [state[0] for state in snapshot_of([str(self.pki.folder)])]
+        self.assertIn(str(below), looked_at)
+        self.assertNotIn(str(below / "a.pem"), looked_at)

@@ -5,6 +5,7 @@ Whether a load balancer's PROXY header comes first on a connection is decided he
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -107,7 +108,11 @@ def _networks(text: str | None, balancers: Networks | None) -> Networks:
 def twisted_endpoint(reactor: Any, kind: str, words: Sequence[str], keys: Mapping[str, str]) -> IStreamServerEndpoint:
     """Make what Twisted makes of it, after a look at what its own parser says nothing clear about."""
     from twisted.internet.endpoints import serverFromString
+    from twisted.python.filepath import LinkError
 
+    if kind == "tls" and not (words and os.path.isdir(words[0])):
+        # Without a name Twisted looks through the whole current folder.
+        raise EndpointError("Twisted's tls: begins with a folder of certificates, tls:FOLDER:tcp:PORT; ours is ssl:")
     if kind in _KEYS:
         known = _KEYS[kind]
         placed = dict(zip(known, words, strict=False))
@@ -121,7 +126,7 @@ def twisted_endpoint(reactor: Any, kind: str, words: Sequence[str], keys: Mappin
         words, keys = [], checked
     try:
         return cast("IStreamServerEndpoint", serverFromString(reactor, joined([kind, *words], keys)))
-    except (ValueError, TypeError, LookupError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OSError, LinkError) as error:
         raise EndpointError(f"Twisted does not take it: {error}") from error
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,6 +52,17 @@ class SocketTests(SynchronousTestCase):
             EndpointError, twisted_endpoint, self.reactor, "ssl", ["1"], {"privateKey": "nowhere"}
         )
         self.assertIn("No such file", str(error))
+
+    def test_folder_of_certificates(self) -> None:
+        """Twisted's tls: has to have a folder, and one that leads back to itself is told of."""
+        for words in ([], ["", ""], ["/nowhere", "tcp", "1"]):
+            error = self.assertRaises(EndpointError, twisted_endpoint, self.reactor, "tls", words, {})
+            self.assertIn("begins with a folder", str(error))
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "again").symlink_to(folder.absolute())
+        error = self.assertRaises(EndpointError, twisted_endpoint, self.reactor, "tls", [str(folder), "tcp", "1"], {})
+        self.assertIn("Cycle", str(error))
 
     def test_shared_ports(self) -> None:
         """reusePort=yes needs a system that can; reusePort=no is as if it were not there."""

@@ -7,6 +7,7 @@ An input that begins with ``:`` is an endpoint string, all others are files. Hol
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def endpoint(text: str) -> None:
     except EndpointError as error:
         assert SECRET not in str(error), error
         words, keys = [], {}
+    if words[:1] and words[0].lower() == "tls" and any(map(os.path.isdir, words[1:2])):
+        return  # Twisted reads all certificates below that folder, however many there are
     hidden = text.count(SECRET) == sum(value == SECRET for key, value in keys.items() if "password" in key.lower())
     defaults = TLSDefaults(private_key="/nowhere/key", certificate="/nowhere/crt", ca_certificates="/nowhere/ca")
     for of_site in (None, defaults):

@@ -54,9 +54,9 @@ class Run:
         return f"{self.target:<16} {self.seconds:6.0f} s {self.executions:9} runs {speed:7.0f}/s  {outcome}"
 
 
-def fuzz(target: str, seconds: float, work: Path, engine: str) -> Run:
+def fuzz(target: str, seconds: float, work: Path, engine: str, seed: int = 0) -> Run:
     """Fuzz one target in a process of its own."""
-    command = [sys.executable, "-m", "tests.fuzz.child", target, str(seconds), str(work / target), engine]
+    command = [sys.executable, "-m", "tests.fuzz.child", target, str(seconds), str(work / target), engine, str(seed)]
     began = monotonic()
     try:
         done = subprocess.run(
@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name them and do nothing")
     parser.add_argument("--seconds", type=float, default=60, help="for each [%(default)s]")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="same inputs each time; 0: others [%(default)s]")
     parser.add_argument("--engine", choices=("atheris", "own"), help="[atheris if it is installed]")
     parser.add_argument("--work", type=Path, help="folder that keeps inputs between runs [a new one]")
     parser.add_argument("--log", type=Path, help="file to which the outcome of each is added, a JSON object a line")
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(targets)} targets with {engine}, inputs in {work}", flush=True)
     good = True
     with ThreadPoolExecutor(asked.jobs) as pool:
-        for run in pool.map(lambda name: fuzz(name, asked.seconds, work.absolute(), engine), targets):
+        for run in pool.map(lambda name: fuzz(name, asked.seconds, work.absolute(), engine, asked.seed), targets):
             good = good and run.good
             if run.said:
                 print(run.said, file=sys.stderr)

@@ -1,6 +1,7 @@
-"""Fuzz one target in this process, which ends with it: ``python -m tests.fuzz.child NAME SECONDS FOLDER ENGINE``.
+"""Fuzz one target in this process, which ends with it: ``python -m tests.fuzz.child NAME SECONDS FOLDER ENGINE SEED``.
 
-``FOLDER/corpus`` keeps what was interesting, ``FOLDER/findings`` what broke something.
+``FOLDER/corpus`` keeps what was interesting, ``FOLDER/findings`` what broke something. With ``SEED`` 0 inputs are
+others each time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def silence() -> None:
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 
-def main(name: str, seconds: str, folder: str, engine: str) -> int:
+def main(name: str, seconds: str, folder: str, engine: str, seed: str) -> int:
     """Fuzz; atheris does not return."""
     faulthandler.enable()
     work = Path(folder)
@@ -37,7 +38,7 @@ def main(name: str, seconds: str, folder: str, engine: str) -> int:
 
         target = load(name)
         silence()
-        return fuzz(name, target, float(seconds), work)
+        return fuzz(name, target, float(seconds), work, int(seed) or None)
     import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  # it may not be here
 
     with atheris.instrument_imports(include=INSTRUMENTED):
@@ -45,6 +46,7 @@ def main(name: str, seconds: str, folder: str, engine: str) -> int:
     silence()
     flags = [
         f"-max_total_time={max(1, round(float(seconds)))}",
+        f"-seed={seed}",
         f"-max_len={target.max_bytes}",
         f"-timeout={HANG_SECONDS}",
         f"-rss_limit_mb={MEMORY_MIB}",
@@ -54,8 +56,8 @@ def main(name: str, seconds: str, folder: str, engine: str) -> int:
     ]
     if target.words:
         flags.append(f"-dict={_dictionary(target, work)}")
-    for number, seed in enumerate(target.seeds()):
-        (work / "seeds" / str(number)).write_bytes(seed)
+    for number, first in enumerate(target.seeds()):
+        (work / "seeds" / str(number)).write_bytes(first)
     own = CORPUS / name
     folders = [str(path) for path in (work / "corpus", work / "seeds", own) if path.is_dir()]
 

@@ -74,7 +74,7 @@ class Sharing:
         self._reactor, self._settings, self._folder = reactor, settings, folder
         self._redis = SharedRedis(reactor, settings.bus, settings.node_id)
         self.shared = SharedLog(reactor, self._redis, own, _changed(reactor, settings, folder.path))
-        self.store = SharedStore(own, self.shared)
+        self.store = SharedStore(own, self.shared, lossy=_file_of(settings, folder.path) is None)
         """What everybody puts into, instead of the node's own store."""
         self._secrets = SharedSecrets(reactor, self.shared, self._files())
         self._registers: list[SharedRegister] = []
@@ -198,12 +198,17 @@ def _take_in_choice(router: Router, key: str, record: ActiveGroups | None) -> No
 
 def _changed(reactor: Any, settings: Settings, folder: Path) -> Callable[[], float]:
     """Say when the store was changed last before it is opened; a store that is no file may have been just now."""
-    kind, _, name = (settings.store or f"sqlite:{DEFAULT_FILE}").partition(":")
-    if kind != "sqlite":
+    path = _file_of(settings, folder)
+    if path is None:
         return lambda: float(reactor.seconds())
-    path = folder / name
     times = [each.stat().st_mtime for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()]
     return lambda: max(times, default=0.0)
+
+
+def _file_of(settings: Settings, folder: Path) -> Path | None:
+    """Name the store's file; None if it is in Redis, which may have lost some of it, or in memory."""
+    kind, _, name = (settings.store or f"sqlite:{DEFAULT_FILE}").partition(":")
+    return folder / name if kind == "sqlite" else None
 
 
 def _is_id(content: bytes) -> bool:

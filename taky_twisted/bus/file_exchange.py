@@ -38,6 +38,8 @@ KEPT_SECONDS = 30
 """How long Redis keeps an answer that nobody takes."""
 ANSWER_SECONDS = 5
 """How long an answer is waited for."""
+MORE_SECONDS = 1
+"""How long another one is waited for, after who answered first could not give the content."""
 MAX_ANSWERS = 16
 """Pieces that are being read for other nodes at once; who asks for more waits in vain, and asks another node."""
 
@@ -145,10 +147,22 @@ class FileExchange(MultiService):
     async def _fetch(self, digest: str, size: int) -> None:
         request = secrets.token_hex(16)
         self._bus.tell(Wanted("", request, digest, 0, 0))
-        holder = (await self._take(request)).decode("ascii", "replace")
+        problem: NoSuchFile | None = None
+        while True:  # as often as there are nodes that have answered
+            try:
+                holder = await self._take(request, ANSWER_SECONDS if problem is None else MORE_SECONDS)
+            except NoSuchFile as error:
+                raise problem or error from None
+            try:
+                await self._fetch_from(holder.decode("ascii", "replace"), digest, size)
+                return
+            except NoSuchFile as error:
+                problem = error
+
+    async def _fetch_from(self, holder: str, digest: str, size: int) -> None:
         incoming = self._blobs.begin()
         try:
-            await self._fill(incoming, Wanted(holder, request, digest, 0, PIECE_BYTES), size)
+            await self._fill(incoming, Wanted(holder, secrets.token_hex(16), digest, 0, PIECE_BYTES), size)
             await self._blobs.write(incoming.seal)
             if incoming.hash != digest:
                 self.log.warn(
@@ -167,13 +181,13 @@ class FileExchange(MultiService):
                 request = f"{word.request}.{asked}"
                 self._bus.tell(Wanted(word.node, request, word.digest, asked, min(PIECE_BYTES, size - asked)))
                 asked += PIECE_BYTES
-            piece = await self._take(f"{word.request}.{offset}")
+            piece = await self._take(f"{word.request}.{offset}", ANSWER_SECONDS)
             if len(piece) != min(PIECE_BYTES, size - offset):
                 raise NoSuchFile("the content that another node has is not whole")
             await self._blobs.write(incoming.write, piece)
 
-    async def _take(self, request: str) -> bytes:
-        reply = await self._waiting.call("BLPOP", self._prefix + request, ANSWER_SECONDS, seconds=ANSWER_SECONDS + 2)
+    async def _take(self, request: str, seconds: int) -> bytes:
+        reply = await self._waiting.call("BLPOP", self._prefix + request, seconds, seconds=seconds + 2)
         if reply is None:
             raise NoSuchFile("no other node that can be reached has the content of this file")
         piece: bytes = reply[1]

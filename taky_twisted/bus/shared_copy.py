@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from taky_twisted.bus.shared_redis import Change, Place
+from taky_twisted.bus.shared_redis import Change, Found, Place
 from taky_twisted.bus.versions import Versions, is_version, seconds_of
 from taky_twisted.records import Synced
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Payloads = Mapping[str, "bytes | None"]
 """Entries of a kind by their keys; None: removed."""
 Lost = Callable[[str, bytes, "bytes | None"], object]
+Further = Callable[[bytes, bytes], bool]
 TakeIn = Callable[[Payloads], "Deferred[Collection[str]] | Collection[str]"]
 
 
@@ -43,6 +44,11 @@ class Kind:
     lost: Lost | None = None
     """Is told, just before that is taken in, of an entry that was made here while another node had made it first: its
     key, what it was here, and what it is there."""
+    further: Further | None = None
+    """Set for entries that are used up: of two changes it says whether the first one has less left; then that one
+    counts, whenever they were made. What was removed never comes back."""
+    lossy: bool = False
+    """Whether what is missing at the start may have been lost, so that it says nothing about what was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Pending:
     payload: bytes | None
     new: bool = False
     """Whether it counts only if there is no such entry."""
+    final: bool = False
+    """Whether it does not count if the entry was removed."""
     tried: tuple[str, ...] = ()
     """Versions of ours that Redis may have, because they were sent and perhaps not answered."""
 
@@ -112,11 +120,11 @@ class SharedCopy:
         before = digest_of(pending.payload) if pending is not None else base.digest if base is not None else ""
         if digest_of(payload) == before:
             return False
-        tried = pending.tried if pending is not None else ()
+        tried, final = pending.tried if pending is not None else (), kind.further is not None
         if payload is None and base is None and not tried:
             del self.pending[place]  # nobody has ever heard of it
             return True
-        self.pending[place] = Pending(self._versions.next(), payload, kind.first_wins and base is None, tried)
+        self.pending[place] = Pending(self._versions.next(), payload, kind.first_wins and base is None, final, tried)
         return True
 
     def changed_before(self, kind: Kind, when: float, newcomer: bool) -> None:
@@ -134,12 +142,15 @@ class SharedCopy:
             if place in self.pending or (base is not None and base.digest == digest_of(payload)):
                 continue
             version = self._versions.at(when, base.version if base is not None else None)
-            new = base is None and (newcomer or kind.first_wins)
-            self.pending[place] = Pending(version, payload, new)
+            if kind.lasting and base is not None:
+                self._forget(place)  # a file from a backup may know less than Redis: that is read before this is told
+                base = None
+            new = base is None and (newcomer or kind.first_wins or kind.lasting)
+            self.pending[place] = Pending(version, payload, new, kind.further is not None)
         for place, base in self.bases():
             if place[0] == kind.name and base.digest and place[1] not in current and place not in self.pending:
-                if kind.lasting:
-                    self._forget(place)  # a file that was put back from a backup: it is read anew
+                if kind.lasting or kind.lossy:
+                    self._forget(place)  # a file that was put back from a backup, for example: it is read anew
                 else:
                     self.pending[place] = Pending(self._versions.at(when, base.version), None)
 
@@ -159,10 +170,27 @@ class SharedCopy:
         base = self._bases.get(place)
         return base is not None and base.digest == digest_of(payload)
 
-    def wins(self, place: Place, version: str) -> bool:
-        """Whether a change of ours is newer than what another node says."""
-        pending = self.pending.get(place)
-        return pending is not None and not pending.new and pending.version > version
+    def counts(self, kind: Kind, key: str, there: Found) -> bool:
+        """Whether what another node says of an entry, in a version that is newer than what was agreed on, counts here.
+
+        If it does not, there is something to be told.
+        """
+        place = kind.name, key
+        base, pending = self._bases.get(place), self.pending.get(place)
+        if kind.further is not None and pending is None and base is not None and there.payload is not None:
+            if base.digest:
+                return True
+            self.pending[place] = Pending(self._versions.next(), None)  # who wrote that did not know of its end
+            return False
+        if pending is None or pending.new or kind.lasting:
+            return True
+        if kind.further is None or pending.payload == there.payload:
+            return there.version > pending.version
+        if pending.payload is None or there.payload is None:
+            return pending.payload is not None
+        if kind.further(pending.payload, there.payload) or kind.further(there.payload, pending.payload):
+            return kind.further(there.payload, pending.payload)
+        return there.version > pending.version
 
     def again(self, kind: Kind, key: str, payload: bytes | None) -> None:
         """Note that something has to be told once more, as it is here, because Redis has lost it."""
@@ -171,7 +199,8 @@ class SharedCopy:
         if base is None or place in self.pending or (kind.lasting and payload is None):
             return
         same = digest_of(payload) == base.digest
-        self.pending[place] = Pending(base.version if same else self._versions.next(), payload)
+        version = base.version if same else self._versions.next()
+        self.pending[place] = Pending(version, payload, final=kind.further is not None)
 
     def batch(self, entries: int, size: int) -> list[tuple[Change, Pending]]:
         """List what is told next, at least one change if there is one."""
@@ -180,7 +209,8 @@ class SharedCopy:
             size -= len(pending.payload or b"") + len(place[1])
             if found and (len(found) == entries or size < 0):
                 break
-            found.append((Change(place, pending.version, pending.payload, pending.new), pending))
+            change = Change(place, pending.version, pending.payload, pending.new, pending.final)
+            found.append((change, pending))
             if pending.version not in pending.tried:
                 pending.tried += (pending.version,)
         return found

@@ -22,13 +22,13 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from taky_twisted.background import logged, undeterred
-from taky_twisted.bus.shared_copy import Kind, Lost, Pending, SharedCopy, TakeIn, Verdict
+from taky_twisted.bus.shared_copy import Kind, Pending, SharedCopy, Verdict
 from taky_twisted.bus.shared_redis import BATCH, BATCH_BYTES, Found, Head, Place, SharedRedis, fits
 from taky_twisted.bus.versions import Versions, is_version, seconds_of
 from taky_twisted.interfaces import EventStore
 from taky_twisted.logs import Logger
 from taky_twisted.records import Synced
-from taky_twisted.redis_client import RedisAway, RedisError
+from taky_twisted.redis_client import RedisAway, RedisError, RedisRefused
 
 OPEN_SECONDS = 5.0
 """How long Redis is waited for at the start; then the last copy counts."""
@@ -36,6 +36,8 @@ SYNC_SECONDS = 60.0
 """How long at the start getting everything may take, from a Redis that answers."""
 RETRY_SECONDS = 0.5
 """How soon after a failure everything is compared again."""
+REFUSED_SECONDS = 2.0
+"""How soon if Redis is there, and refuses: comparing is work."""
 COMPARE_SECONDS = 3600.0
 """How often everything is compared, although nothing seems to be wrong."""
 REMOVED_SECONDS = 400 * 86_400.0
@@ -99,18 +101,9 @@ class SharedLog(Service):
         """Whether changes reach the other nodes at the moment."""
         return self._in_step
 
-    def share(
-        self,
-        kind: str,
-        take_in: TakeIn,
-        current: Callable[[], Mapping[str, bytes]],
-        *,
-        first_wins: bool = False,
-        lasting: bool = False,
-        lost: Lost | None = None,
-    ) -> None:
-        """Share the entries of a kind; the arguments are those of `Kind`."""
-        self._kinds[kind] = Kind(kind, take_in, current, first_wins, lasting, lost)
+    def share(self, kind: Kind) -> None:
+        """Share the entries of a kind."""
+        self._kinds[kind.name] = kind
 
     def restore(self, records: Iterable[Synced]) -> None:
         """Take over what the store held."""
@@ -198,7 +191,8 @@ class SharedLog(Service):
                 await self._follow(head)
             except RedisError as error:
                 self._went(error)
-                await deferLater(self._clock, RETRY_SECONDS)
+                refused = isinstance(error, RedisRefused)
+                await deferLater(self._clock, REFUSED_SECONDS if refused else RETRY_SECONDS)
 
     def _is_in_step(self) -> None:
         self._in_step = True
@@ -255,7 +249,7 @@ class SharedLog(Service):
             if place[0] not in self._kinds:
                 continue  # of a later version of this server
             verdict = self._copy.verdict(place, version)
-            if verdict is Verdict.LOST:
+            if verdict is Verdict.LOST or (verdict is Verdict.KNOWN and not head.payloads and not removed):
                 lost.append(place)
             elif verdict is Verdict.NEWER and removed and not self._is_here(place):
                 self._copy.agreed(place, version, None)
@@ -297,6 +291,7 @@ class SharedLog(Service):
                 if (
                     now.epoch != head.epoch
                     or now.count < count
+                    or (now.versions, now.payloads) != (head.versions, head.payloads)
                     or self._clock.seconds() > self._compared + COMPARE_SECONDS
                 ):
                     return
@@ -324,15 +319,15 @@ class SharedLog(Service):
         await self._taking.acquire()
         try:
             by_kind: dict[str, dict[str, Found]] = {}
-            for place, entry in found.items():
-                if self._copy.verdict(place, entry.version) is Verdict.NEWER and not self._copy.wins(
-                    place, entry.version
-                ):
-                    by_kind.setdefault(place[0], {})[place[1]] = entry
+            for (name, key), entry in found.items():
+                newer = self._copy.verdict((name, key), entry.version) is Verdict.NEWER
+                if newer and self._copy.counts(self._kinds[name], key, entry):
+                    by_kind.setdefault(name, {})[key] = entry
             for name, entries in by_kind.items():
                 await self._take_kind(self._kinds[name], entries)
         finally:
             self._taking.release()
+        self._tell()
 
     async def _take_kind(self, kind: Kind, entries: Mapping[str, Found]) -> None:
         changed: dict[str, bytes | None] = {}
@@ -358,12 +353,13 @@ class SharedLog(Service):
         self._copy.drop((kind.name, key), pending)
         told = kind.lasting or pending.payload == there.payload
         if not told and not self._copy.has((kind.name, key), pending.payload):
+            why = "less of it is left there" if kind.further is not None else "the change there is the newer one"
             say = self.log.info if kind.first_wins else self.log.warn
             say(
                 "{kind}: {key} was changed here and on another node meanwhile: {why}, and this node takes it over",
                 kind=kind.name,
                 key=repr(key[:100]),
-                why="the other node was first" if pending.new else "the change there is the newer one",
+                why="the other node was first" if pending.new else why,
             )
         if kind.lost is not None and pending.new and pending.payload is not None:
             kind.lost(key, pending.payload, there.payload)

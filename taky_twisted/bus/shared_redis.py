@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from twisted.application.service import MultiService
 
 from taky_twisted.bus.versions import is_version
 from taky_twisted.logs import Logger
-from taky_twisted.redis_client import Redis, RedisAway, RedisSettings
+from taky_twisted.redis_client import Redis, RedisAway, RedisRefused, RedisSettings
 
 MAX_PAYLOAD = 1 << 18
 """Bytes of one entry; the largest, a video connection of 64 KiB, may have three times as many as JSON."""
@@ -47,9 +48,16 @@ Place = tuple[str, str]
 """A kind and a key."""
 
 _HEAD = """
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
+local function is_there(key)
+    local page = redis.call('HSCAN', key, '0', 'COUNT', 1)
+    return (page[1] ~= '0' or #page[2] > 0) and 1 or 0
+end
+if (redis.call('GET', KEYS[1]) or '') == '' then
+    redis.call('SET', KEYS[1], ARGV[1])
+end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', last and last[1] or '0-0'}
+local count = redis.call('GET', KEYS[2]) or '0'
+return {redis.call('GET', KEYS[1]), count, last and last[1] or '0-0', is_there(KEYS[4]), is_there(KEYS[5])}
 """
 _FETCH = """
 local found = {}
@@ -73,9 +81,10 @@ for at = 2, #ARGV, 4 do
     local old = found and string.sub(found, 1, -2)
     answers[#answers + 1] = false
     local good = old and string.match(old, '^[0-8]%d+$') and #old == #version
-    if old and old ~= version and (how == 'new' or (good and old > version)) then
+    local ended = how == 'final' and good and string.sub(found, -1) == '-'
+    if old and old ~= version and (how == 'new' or ended or (good and old > version)) then
         answers[#answers] = found
-    elseif old ~= version then
+    elseif old ~= version or (how ~= 'removed' and redis.call('HSTRLEN', KEYS[2], field) == 0) then
         if how == 'removed' then
             redis.call('HDEL', KEYS[2], field)
         else
@@ -110,6 +119,9 @@ class Head:
     """How many entries were written up to there."""
     last: str
     """The id of the last one."""
+    versions: bool = True
+    payloads: bool = True
+    """Whether there are any; a Redis that is full may have thrown them away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,8 @@ class Change:
     payload: bytes | None
     new: bool
     """Whether it only counts if there is no such entry."""
+    final: bool = False
+    """Whether it does not count if the entry was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +177,24 @@ class SharedRedis(MultiService):
         names = ("versions", "payloads", "log", "count", "epoch", "number")
         self._keys = {name: f"taky:{node_id}:shared:{name}" for name in names}
         self._warned: set[bytes] = set()
+        self._asked = False
+        """Whether Redis was asked what it does when it is full."""
 
     async def ready(self, seconds: float) -> None:
         """Wait until Redis is there."""
         await self._redis.wait(seconds)
         await self._following.wait(seconds)
+        if not self._asked:
+            self._asked = True
+            with suppress(RedisRefused):  # not every user may ask
+                self._warn_of_eviction(await self._redis.call("INFO", "memory"))
 
     async def head(self) -> Head:
         """Say where the log ends."""
-        epoch, count, last = await self._eval(_HEAD, ("epoch", "count", "log"), secrets.token_hex(8))
-        return Head(epoch.decode("ascii", "replace"), _number(count), last.decode("ascii"))
+        keys = ("epoch", "count", "log", "versions", "payloads")
+        epoch, count, last, versions, payloads = await self._eval(_HEAD, keys, secrets.token_hex(8))
+        epoch = epoch.decode("ascii", "replace")
+        return Head(epoch, _number(count), last.decode("ascii"), versions == 1, payloads == 1)
 
     async def versions(self) -> dict[Place, tuple[str, bool]]:
         """Read the versions of all entries, and which are removed."""
@@ -219,7 +241,8 @@ class SharedRedis(MultiService):
         """
         words: list[bytes | str] = []
         for change in changes:
-            how = "removed" if change.payload is None else "new" if change.new else "put"
+            how = "new" if change.new else "final" if change.final else "put"
+            how = "removed" if change.payload is None else how
             words += (_field(change.place), change.version, how, change.payload or b"")
         answers = await self._eval(_WRITE, ("versions", "payloads", "log", "count"), LOG_ENTRIES, *words)
         return [None if answer is None else _older(answer) for answer in answers]
@@ -251,6 +274,17 @@ class SharedRedis(MultiService):
     async def _eval(self, script: str, keys: Sequence[str], *words: bytes | str | int, seconds: float = 2.0) -> Any:
         names = [self._keys[key] for key in keys]
         return await self._redis.call("EVAL", script, len(names), *names, *words, seconds=seconds)
+
+    def _warn_of_eviction(self, info: bytes) -> None:
+        told = dict(line.partition(":")[::2] for line in info.decode("ascii", "replace").split("\r\n"))
+        policy = told.get("maxmemory_policy", "")
+        if policy.startswith("allkeys") and told.get("maxmemory") != "0":
+            self.log.warn(
+                "{where} has maxmemory-policy {policy}: when it is full it throws away what the nodes share, bans and "
+                "accounts too. Set it to noeviction.",
+                where=self.where,
+                policy=policy,
+            )
 
     def _warn(self, field: bytes, why: str) -> None:
         if field not in self._warned and len(self._warned) < 1000:

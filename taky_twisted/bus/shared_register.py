@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import LoopingCall
 
 from taky_twisted.background import logged, undeterred
-from taky_twisted.bus.shared_copy import Payloads
+from taky_twisted.bus.shared_copy import Kind, Payloads
 from taky_twisted.bus.shared_log import SharedLog
 from taky_twisted.enrollment.errors import EnrollmentError
 from taky_twisted.enrollment.register import CertificateRegister
@@ -98,12 +98,13 @@ class SharedRegister:
         return self._busy.run(self._look)
 
     def _share(self, kind: str) -> None:
-        self._shared.share(
+        shared = Kind(
             kind + self._suffix,
             lambda payloads: self._busy.run(self._take_in, kind, payloads),
             lambda: {key: payload for (of, key), payload in self._seen.items() if of == kind},
             lasting=True,
         )
+        self._shared.share(shared)
 
     # One after the other
 

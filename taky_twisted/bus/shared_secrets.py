@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
-from taky_twisted.bus.shared_copy import Payloads
+from taky_twisted.bus.shared_copy import Kind, Payloads
 from taky_twisted.bus.shared_log import SharedLog
 from taky_twisted.files import PRIVATE, replace_file
 from taky_twisted.logs import Logger
@@ -46,7 +46,7 @@ class SharedSecrets:
         self._shared, self._secrets = shared, secrets
         self._thread = OwnThread("shared secrets", IReactorFromThreads(reactor))
         self._held: dict[str, bytes] = {}
-        shared.share(KIND, self._take_in, lambda: self._held, first_wins=True)
+        shared.share(Kind(KIND, self._take_in, lambda: self._held, first_wins=True))
 
     async def begin(self) -> None:
         """Read what there is; after this the log may be started."""

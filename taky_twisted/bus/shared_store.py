@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from taky_twisted.bus.shared_copy import Payloads
+from taky_twisted.bus.shared_copy import Kind, Payloads
 from taky_twisted.bus.shared_log import SharedLog
 from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enterprise_sync.records import StoredFile
@@ -41,14 +41,15 @@ class SharedStore:
 
     log = Logger()
 
-    def __init__(self, own: EventStore, shared: SharedLog) -> None:
+    def __init__(self, own: EventStore, shared: SharedLog, lossy: bool = False) -> None:
         """Open nothing yet.
 
         Args:
             own: the node's own store.
             shared: not started yet.
+            lossy: whether what the node's own store does not have at the start may have been lost.
         """
-        self._own, self._shared = own, shared
+        self._own, self._shared, self._lossy = own, shared, lossy
         self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in SHARED}
         self._holders: dict[type[Any], Callable[[str, Any], object]] = {}
         self._losers: dict[type[Any], Callable[[Any, Any], object]] = {}
@@ -107,13 +108,16 @@ class SharedStore:
         return kept
 
     def _share(self, kind: type[Record]) -> None:
-        self._shared.share(
+        shared = Kind(
             LISTS[kind],
             lambda payloads: self._take_in(kind, payloads),
             lambda: _Encoded(self._records[kind]),
             first_wins=kind is StoredFile,  # two uploads may have been given one number
             lost=lambda key, ours, theirs: self._lost(kind, ours, theirs),
+            further=_fewer_uses if kind is Invite else None,
+            lossy=self._lossy,
         )
+        self._shared.share(shared)
 
     def _take_in(self, kind: type[Record], payloads: Payloads) -> list[str]:
         taken = []
@@ -154,6 +158,12 @@ class SharedStore:
                 key=repr(key[:100]),
                 error=error,
             )
+
+
+def _fewer_uses(one: bytes, other: bytes) -> bool:
+    with suppress(UnreadableRecord):
+        return decode(Invite, one).uses < decode(Invite, other).uses
+    return False
 
 
 class _Encoded(Mapping[str, bytes]):

@@ -60,8 +60,8 @@ class Reading:
         Args:
             redis: is there.
             places: where to look.
-            import_groups: whose the items are that other programs have written; None: everybody's, if no account has
-                groups, else nobody's.
+            import_groups: whose the items are that other programs have written; None: everybody's, if it is known that
+                no account has groups, else nobody's.
         """
         self._redis, self._places = redis, places
         self._import_groups = import_groups
@@ -188,6 +188,13 @@ class Reading:
     def _groups(self) -> Groups:
         if self._import_groups is not None:
             return frozenset(self._import_groups)
+        if Item not in self._places.own and not self._found.kept.synced:
+            self.log.info(
+                "what other programs have left in Redis is not taken in, because this node has not met the others yet "
+                "and does not know whether accounts have groups: say whose it is with redis_import_groups, or start "
+                "this node again"
+            )
+            return frozenset()
         everybody = frozenset({ANON_GROUP})
         accounts = self._found.kept.accounts
         if self._accounts_known and all(account.groups_in | account.groups_out <= everybody for account in accounts):

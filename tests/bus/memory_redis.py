@@ -130,7 +130,8 @@ class MemorySharedRedis:
     def _write(self, change: Change) -> str | None:
         there = self.redis.entries.get(change.place)
         new = change.new and change.payload is not None
-        if there is not None and there.version != change.version and (new or there.version > change.version):
+        ended = change.final and change.payload is not None and there is not None and there.payload is None
+        if there is not None and there.version != change.version and (new or ended or there.version > change.version):
             return there.version
         if there is None or there.version != change.version:
             self.redis.entries[change.place] = Found(change.version, change.payload)

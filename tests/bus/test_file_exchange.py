@@ -165,6 +165,26 @@ class FileExchangeTests(TestCase):
         self.a.blobs._sizes[hash_of(LARGE)] = PIECE_BYTES + 7
         self.assertIn("not whole", await self.b.refused(LARGE))
 
+    async def test_another_one(self) -> None:
+        """If the node that answers first has a copy that is no good, or has lost it, the file comes from another."""
+        slow = OneNode(self, "slow")
+        await slow.up_and_running()
+        self.nodes.append(slow)
+        answer = slow.exchange.wanted
+        self.patch(slow.exchange, "wanted", lambda word: reactor.callLater(0.1, answer, word))
+        for data in (SMALL, LARGE):
+            await self.a.keep(data)
+            await slow.keep(data)
+            path = self.a.blobs.path(hash_of(data))
+            if data == SMALL:
+                path.write_bytes(b"DATA")
+            else:
+                path.unlink()
+            self.assertEqual(await self.b.read(data), data)
+            self.assertIn("a", {word.node for word in self.told})
+            await self.b.blobs.write(lambda: None)
+            self.assertEqual(list((self.b.blobs.folder / "incoming-b").iterdir()), [])
+
     async def test_redis_away(self) -> None:
         """Without Redis a file of another node is refused in words; afterwards it can be had."""
         await self.a.keep(SMALL)

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from taky_twisted.bus.shared_copy import Kind
 from taky_twisted.bus.shared_log import (
     COMPARE_SECONDS,
     OPEN_SECONDS,
@@ -63,7 +64,7 @@ class Node:
         self.log.restore(kept[0].synced)
 
     def _share(self, kind: str) -> None:
-        self.log.share(
+        shared = Kind(
             kind,
             lambda payloads: self._take_in(kind, payloads),
             lambda: dict(self.data[kind]),
@@ -71,6 +72,7 @@ class Node:
             lasting=kind == LASTING,
             lost=lambda key, ours, theirs: self.lost.append((key, ours)),
         )
+        self.log.share(shared)
 
     def _take_in(self, kind: str, payloads: Mapping[str, bytes | None]) -> list[str]:
         taken = []
@@ -588,8 +590,8 @@ class SharedLogTests(SynchronousTestCase):
                 raise RuntimeError("a bug")
             return list(payloads)
 
-        self.other.log.share("failing", take_in, dict)
-        self.one.log.share("failing", take_in, dict)
+        self.other.log.share(Kind("failing", take_in, dict))
+        self.one.log.share(Kind("failing", take_in, dict))
         self.one.log.put("failing", "x", b"1")
         self.one.put("a", b"1")
         self.settle()
@@ -882,6 +884,25 @@ class RedisTests(Case):
             self.assertLess(time.monotonic() - begin, 15)
             await self.sleep(0.05)
 
+    async def test_evicted(self) -> None:
+        """A Redis that has thrown a part of it away has that again within a few seconds."""
+        await self.start(*self.nodes[:2])
+        for key in "ab":
+            self.nodes[0].put(key, b"1")
+        await self.everywhere(5, a=b"1", b=b"1")
+        await self.nodes[1].log.stopService()
+        self.nodes[0].put("a", b"2")
+        await self.nodes[0].log.flush()
+        for key in ("payloads", "versions"):
+            self.server.shell("DEL", f"taky:server:shared:{key}")
+            begin = time.monotonic()
+            while self.server.shell("HLEN", f"taky:server:shared:{key}") != 2:
+                self.assertLess(time.monotonic() - begin, 10)
+                await self.sleep(0.05)
+        self.nodes[1].make()
+        await self.start(*self.nodes[1:])
+        await self.everywhere(5, a=b"2", b=b"1")
+
     async def test_hangs(self) -> None:
         """A Redis that hangs for some seconds loses no change, and a late write does not replace a newer one."""
         await self.start()
@@ -905,6 +926,26 @@ class RedisTests(Case):
         self.assertIn("maxmemory", "".join(self.lines(LogLevel.warn)))
         self.server.shell("CONFIG", "SET", "maxmemory", "0")
         await self.everywhere(10, a=b"1")
+
+    async def test_full_at_start(self) -> None:
+        """A node that starts while Redis is full has what is in it all the same, with changes of its own or without."""
+        await self.start()
+        await self.nodes[2].log.stopService()
+        self.nodes[0].put("a", b"1")
+        await self.everywhere(2, a=b"1")
+        self.server.shell("CONFIG", "SET", "maxmemory", "1")
+        self.nodes[2].make()
+        await self.start(self.nodes[2])
+        await self.restart(self.nodes[1])
+        await self.nodes[2].log.stopService()
+        self.nodes[2].data[PLAIN] = {"b": b"2"}
+        self.nodes[2].store = MemoryStore(self.nodes[2].clock)
+        self.nodes[2].make()
+        self.nodes[2].log.startService()
+        self.assertFalse(await self.nodes[2].log.synced)
+        self.assertEqual(self.nodes[2].data[PLAIN], {"a": b"1", "b": b"2"})
+        self.server.shell("CONFIG", "SET", "maxmemory", "0")
+        await self.everywhere(10, a=b"1", b=b"2")
 
     async def test_no_redis(self) -> None:
         """A node that starts without Redis has its last copy after five seconds, and the rest when Redis is there."""

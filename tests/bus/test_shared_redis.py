@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from taky_twisted.bus import shared_redis
 from taky_twisted.bus.shared_redis import MAX_KEY, MAX_PAYLOAD, Change, Found, SharedRedis, fits
 from taky_twisted.config.values import RedisSettings
-from taky_twisted.redis_client import RedisAway
+from taky_twisted.redis_client import RedisAway, RedisRefused
 from tests.fakes import LogLines
 from tests.redis_server import RedisServer
 
@@ -32,9 +32,11 @@ class SharedRedisTests(TestCase):
     async def tearDown(self) -> None:  # type: ignore[override]  # as well
         await self.redis.stopService()
 
-    async def put(self, version: str, payload: bytes | None = b"1", place: Any = A, new: bool = False) -> str | None:
+    async def put(
+        self, version: str, payload: bytes | None = b"1", place: Any = A, new: bool = False, final: bool = False
+    ) -> str | None:
         """Write one entry."""
-        (answer,) = await self.redis.write([Change(place, version, payload, new)])
+        (answer,) = await self.redis.write([Change(place, version, payload, new, final)])
         return answer
 
     async def test_newest(self) -> None:
@@ -57,6 +59,23 @@ class SharedRedisTests(TestCase):
         await self.put(MIDDLE, None)
         self.assertEqual(await self.put(NEW, new=True), MIDDLE)
 
+    async def test_final(self) -> None:
+        """What comes to an end does not begin again, but may end once more."""
+        self.assertIsNone(await self.put(OLD, final=True))
+        self.assertIsNone(await self.put(MIDDLE, None, final=True))
+        self.assertEqual(await self.put(NEW, final=True), MIDDLE)
+        self.assertIsNone(await self.put(NEW, None, final=True))
+
+    async def test_full(self) -> None:
+        """What is in a Redis that is full, or cannot save, can be read."""
+        before = await self.redis.head()
+        await self.put(OLD)
+        self.server.shell("CONFIG", "SET", "maxmemory", "1")
+        self.assertEqual((await self.redis.head()).epoch, before.epoch)
+        self.assertEqual(await self.redis.fetch([*await self.redis.versions()]), {A: Found(OLD, b"1")})
+        with self.assertRaises(RedisRefused):
+            await self.put(NEW)
+
     async def test_follow(self) -> None:
         """Who follows is told of each change, in order, with no number left out."""
         head = await self.redis.head()
@@ -78,6 +97,8 @@ class SharedRedisTests(TestCase):
         self.assertEqual(before, await self.redis.head())
         self.server.shell("FLUSHALL")
         self.assertNotEqual((await self.redis.head()).epoch, before.epoch)
+        self.server.shell("SET", f"{KEYS}epoch", "")
+        self.assertNotEqual((await self.redis.head()).epoch, "")
 
     async def test_versions(self) -> None:
         """All versions can be read, however many there are."""
@@ -138,6 +159,28 @@ class SharedRedisTests(TestCase):
             self.server.shell("XADD", f"{KEYS}log", "*", *line)
         lines = await self.redis.changes("0-0")
         self.assertEqual([(line.count, line.place) for line in lines], [(-1, None), (-1, None), (-1, A)])
+
+    async def test_evicts(self) -> None:
+        """A Redis that may throw away bans and accounts when it is full is warned of, once; if it may be asked."""
+        self.server.shell("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        await self.restart()
+        self.assertEqual(self.lines(LogLevel.warn), [])
+        self.server.shell("CONFIG", "SET", "maxmemory", "100mb")
+        self.server.shell("ACL", "SETUSER", "shy", "on", ">secret", "~*", "+ping", "+select")
+        await self.restart(user="shy", password="secret")
+        self.assertEqual(self.lines(LogLevel.warn), [])
+        await self.restart()
+        await self.redis.ready(5)
+        (line,) = self.lines(LogLevel.warn)
+        self.assertIn("has maxmemory-policy allkeys-lru: when it is full it throws away", line)
+        self.assertIn("noeviction", line)
+
+    async def restart(self, **settings: Any) -> None:
+        """Connect anew."""
+        await self.redis.stopService()
+        self.redis = SharedRedis(reactor, RedisSettings(self.server.unix_endpoint, **settings), "server")
+        self.redis.startService()
+        await self.redis.ready(5)
 
     async def test_forget(self) -> None:
         """That something was removed is forgotten, unless it is there again."""

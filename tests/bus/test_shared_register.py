@@ -238,6 +238,57 @@ class SharedRegisterTests(Case):
         self.assertEqual(self.nodes[0].names(), {"alpha": True, "bravo": False})
         self.assertTrue(self.nodes[0].register.is_banned("alpha"))
 
+    def test_backup_alone(self) -> None:
+        """They do not even while this node is the only one that runs: Redis knows who is revoked, and goes on to."""
+        self.nodes.pop()
+        node = self.nodes[0]
+        self.start()
+        enter(node, record(1))
+        self.look()
+        old = node.path.read_bytes(), beside(node.path).read_bytes()
+        node.register.revoke_name("alpha")
+        self.look()
+        node.stop()
+        node.path.write_bytes(old[0])
+        beside(node.path).write_bytes(old[1])
+        node.start()
+        self.settle()
+        self.look()
+        self.assertEqual(node.names(), {"alpha": True})
+        self.assertTrue(node.register.is_banned("alpha"))
+
+    def test_teller_is_down(self) -> None:
+        """What a node has revoked counts on one that was away and says later words, though the first is down now."""
+        for stopped in (True, False):
+            self.redis = MemoryRedis()
+            self.nodes = [self.make_node(number) for number in (1, 2)]
+            self.start()
+            enter(self.nodes[0], record(1))
+            self.look()
+            if stopped:
+                self.nodes[1].stop()
+            else:
+                self.nodes[1].redis.away = True
+                self.nodes[1].redis.break_off()
+            self.nodes[0].register.revoke_serial(1)
+            self.nodes[0].look()
+            self.nodes[0].settle()
+            self.nodes[0].stop()
+            self.nodes[1].clock.advance(60)
+            enter(self.nodes[1], Record(1, "renamed", NOW, issuer=ISSUER))
+            if stopped:
+                self.nodes[1].start()
+            else:
+                self.nodes[1].look()
+                self.nodes[1].redis.away = False
+                self.nodes[1].clock.advance(1)
+            self.nodes.pop(0)
+            self.settle()
+            self.look()
+            self.assertEqual(list(self.nodes[0].names().values()), [True])
+            (there,) = self.redis.entries.values()
+            self.assertIn(b'"revoked"', there.payload or b"")
+
     def test_same_files(self) -> None:
         """Nodes on one machine may have the files in common."""
         self.nodes[1] = self.make_node(2, self.nodes[0].path)

@@ -11,6 +11,7 @@ from taky_twisted.bus import shared_store
 from taky_twisted.bus.shared_log import SharedLog
 from taky_twisted.bus.shared_redis import Found, SharedRedis
 from taky_twisted.bus.shared_store import SharedStore
+from taky_twisted.enrollment.records import Invite
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore
@@ -29,11 +30,11 @@ SHARED: list[Record] = [account(), active_groups(), file(1), invite(), spent_use
 class Node:
     """One node with a store in memory."""
 
-    def __init__(self, redis: MemoryRedis, clock: Clock, own: EventStore | None = None) -> None:
+    def __init__(self, redis: MemoryRedis, clock: Clock, own: EventStore | None = None, lossy: bool = False) -> None:
         self.redis = MemorySharedRedis(redis)
         self.own = own or MemoryStore(clock)
         self.log = SharedLog(clock, cast(SharedRedis, self.redis), self.own)
-        self.store = SharedStore(self.own, self.log)
+        self.store = SharedStore(self.own, self.log, lossy)
         self.held: list[tuple[str, Any]] = []
 
     def start(self) -> None:
@@ -103,6 +104,22 @@ class SharedStoreTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(list(self.kept(self.one).values()), [item()])
 
+    def test_lossy(self) -> None:
+        """What is missing in a store that loses nothing was removed by somebody; from one that may, it comes back."""
+        for lossy in (False, True):
+            self.one, self.other = (Node(self.redis, self.clock, lossy=lossy) for _ in range(2))
+            self.start()
+            self.one.store.put(account())
+            self.settle()
+            self.one.log.stopService()
+            self.one.own.remove(Account, account().key)
+            self.clock.advance(60)
+            self.one = Node(self.redis, self.clock, self.one.own, lossy)
+            self.one.start()
+            self.settle()
+            for node in (self.one, self.other):
+                self.assertEqual(list(self.kept(node).values()), [account()] if lossy else [])
+
     def test_told(self) -> None:
         """Who has them in memory is told when the store has them, and telling does not tell the other nodes again."""
         self.other.hold(Account)
@@ -152,6 +169,105 @@ class SharedStoreTests(SynchronousTestCase):
             lost.append((ours, theirs))
 
         return note
+
+    def apart(self) -> None:
+        """Keep the other node from Redis."""
+        self.other.redis.away = True
+        self.other.redis.break_off()
+
+    def together(self) -> None:
+        """Let it come back, and tell everything."""
+        self.other.redis.away = False
+        self.clock.advance(1)
+        self.settle()
+
+    def assert_invites(self, *invites: Record) -> None:
+        """All nodes and Redis have just these."""
+        for node in (self.one, self.other):
+            self.assertEqual(list(self.kept(node).values()), list(invites))
+        there = [found.payload for found in self.redis.entries.values() if found.payload is not None]
+        self.assertEqual(there, [encode(each) for each in invites])
+
+    def test_withdrawn(self) -> None:
+        """An invite that was withdrawn never comes back, though a node that did not know spent a use later."""
+        self.start()
+        for lost in (False, True):
+            self.one.store.put(replace(invite(), uses=5, hash=str(lost)))
+            self.settle()
+            self.apart()
+            self.one.store.remove(Invite, str(lost))
+            self.one.settle()
+            self.clock.advance(60)
+            self.other.store.put(replace(invite(), uses=4, hash=str(lost)))
+            if lost:  # then who knows that it was withdrawn says so again
+                self.redis.lose_everything()
+                self.one.redis.away = True
+                self.one.redis.break_off()
+                self.together()
+                self.one.redis.away = False
+                self.clock.advance(1)
+                self.settle()
+            self.together()
+            self.assert_invites()
+
+    def test_withdrawn_meanwhile(self) -> None:
+        """Nor does it if a use is spent in the same moment, whichever of both arrives first."""
+        self.start()
+        for number, first in enumerate((self.one, self.other)):
+            self.one.store.put(replace(invite(), uses=5, hash=str(number)))
+            self.settle()
+            self.one.store.remove(Invite, str(number))
+            self.clock.advance(0.001)
+            self.other.store.put(replace(invite(), uses=4, hash=str(number)))
+            first.redis.step()
+            self.settle()
+            self.assert_invites()
+
+    def test_withdrawn_while_stopped(self) -> None:
+        """Nor does it if the one or the other node was stopped when that happened to its store."""
+        self.one.own.put(replace(invite(), uses=5))
+        self.start()
+        self.other.log.stopService()
+        self.one.store.remove(Invite, invite().key)
+        self.one.settle()
+        self.clock.advance(60)
+        self.other.own.put(replace(invite(), uses=4))
+        self.other = Node(self.redis, self.clock, self.other.own)
+        self.other.start()
+        self.settle()
+        self.assert_invites()
+
+    def test_uses(self) -> None:
+        """If two nodes took uses off while they did not hear each other, no use comes back; nor does the last one."""
+        self.start()
+        for number, (here, there) in enumerate(((1, 4), (4, 1), (4, 4), (0, 4), (4, 0))):
+            self.one.store.put(replace(invite(), uses=5, hash=str(number)))
+            self.settle()
+            self.apart()
+            for node, uses in ((self.one, here), (self.other, there)):
+                if uses:
+                    node.store.put(replace(invite(), uses=uses, hash=str(number)))
+                else:
+                    node.store.remove(Invite, str(number))
+                node.settle()
+                self.clock.advance(60)
+            self.together()
+            left = min(here, there)
+            self.assert_invites(*[replace(invite(), uses=left, hash=str(number))] * (left > 0))
+            self.one.store.remove(Invite, str(number))
+            self.settle()
+
+    def test_unreadable_uses(self) -> None:
+        """If what another node says of an invite cannot be read, ours stays as it is."""
+        self.start()
+        self.one.store.put(replace(invite(), uses=5))
+        self.settle()
+        self.apart()
+        self.other.store.put(replace(invite(), uses=4))
+        self.redis.entries["invites", invite().key] = Found("8" * 27, b"{")
+        self.together()
+        self.assertEqual(list(self.kept(self.other).values()), [replace(invite(), uses=4)])
+        self.assertTrue(any("is skipped" in line for line in self.lines(LogLevel.warn)))
 
     def test_unreadable(self) -> None:
         """What cannot be read, or has another key than it says, changes nothing; the log says so once."""

@@ -89,6 +89,16 @@ class ReadingTests(RedisTestCase):
         self.assertEqual(await groups(None), [])
         self.assertIn("redis_import_groups", self.log()[-1])
 
+    async def test_new_node(self) -> None:
+        """Nor does a new one of several nodes know, as long as it has not met the others; unless it is said."""
+        self.server.shell("SET", PERSIST + "A", marker("A", now=time.time()))
+        everybody = frozenset({ANON_GROUP})
+        self.assertEqual((await self.open(node="b-2")).items, [])
+        self.assertIn("has not met the others yet", self.log()[-1])
+        self.assertEqual([each.groups for each in (await self.open((ANON_GROUP,), node="b-2")).items], [everybody])
+        self.put(contract.synced())
+        self.assertEqual([each.groups for each in (await self.open(node="b-2")).items], [everybody])
+
     async def test_unreadable_account(self) -> None:
         """Whoever cannot read an account does not know whether it has groups: what others wrote is nobody's then."""
         self.server.shell("SET", PERSIST + "A", marker("A", now=time.time()))

@@ -73,7 +73,10 @@ class RedisStore:
         self.where = f"redis:{redis.settings.endpoint}"
         self._clock, self._redis = clock, redis
         self._import_groups = import_groups
-        self._places = Places(hostname, secrets.token_hex(8), node)
+        run = secrets.token_hex(8)
+        self._places = Places(hostname, run, node)
+        self._before = Places(hostname, run) if node else None
+        """Where this server kept what it had before it became one of several nodes."""
         self._behind = WriteBehind(clock, self._write, self.where, COLLECT_SECONDS, RETRY_SECONDS)
         self._records: dict[Place, Record] = {}
         self._asked = self._done = 0
@@ -91,7 +94,7 @@ class RedisStore:
         try:
             await self._redis.wait(OPEN_SECONDS)
             await self._try_to_write()
-            reading = Reading(self._redis, self._places, self._import_groups).run(self._clock.seconds())
+            reading = Reading(self._redis, self._places, self._import_groups, self._before).run(self._clock.seconds())
             found = await Deferred.fromCoroutine(reading).addTimeout(ALL_SECONDS, self._clock)
         except TimeoutError as error:
             await self._redis.stopService()
@@ -114,7 +117,22 @@ class RedisStore:
         self._redis.watch(self._came, self._went)
         if not self._behind.state.writable:
             self._behind.later()
+        if self._before is not None and found.has_before:
+            await self._take_over(found.taken, self._before)
         return found.kept
+
+    async def _take_over(self, records: list[Record], before: Places) -> None:
+        for record in records:
+            self._behind.put(record)
+        await self._behind.flush()
+        if not self._behind.state.writable:
+            return  # the next start sees to it
+        self.log.info(
+            "{count} records that this server kept before it became one of several nodes are this node's now",
+            count=len(records),
+        )
+        with suppress(RedisError):
+            await self._redis.call("DEL", *(before.hash_of(kind) for kind in self._places.own))
 
     async def _try_to_write(self) -> None:
         try:

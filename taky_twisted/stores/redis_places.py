@@ -10,7 +10,7 @@
 =====================================  ====================================================================
 
 Nodes of one server share the items; the rest is each one's own, at ``taky:{hostname}:store:{node}:...``, because what
-has a number has another one on each node.
+has a number has another one on each node. The first node takes over what stands there without the name of a node.
 """
 
 from __future__ import annotations

@@ -47,6 +47,10 @@ class Found:
     kept: Kept = field(default_factory=Kept)
     gone: list[tuple[type[Record], str]] = field(default_factory=list)
     """What has expired or is half there, and is to be removed."""
+    taken: list[Record] = field(default_factory=list)
+    """What is among the kept, and stands only where the server kept it before it became one of several nodes."""
+    has_before: bool = False
+    """Whether anything stands there."""
 
 
 class Reading:
@@ -54,7 +58,9 @@ class Reading:
 
     log = Logger()
 
-    def __init__(self, redis: Redis, places: Places, import_groups: Collection[str] | None) -> None:
+    def __init__(
+        self, redis: Redis, places: Places, import_groups: Collection[str] | None, before: Places | None = None
+    ) -> None:
         """Read nothing yet.
 
         Args:
@@ -62,8 +68,9 @@ class Reading:
             places: where to look.
             import_groups: whose the items are that other programs have written; None: everybody's, if it is known that
                 no account has groups, else nobody's.
+            before: where to look for what the server kept before it became one of several nodes.
         """
-        self._redis, self._places = redis, places
+        self._redis, self._places, self._before = redis, places, before
         self._import_groups = import_groups
         self._found = Found()
         self._unreadable = 0
@@ -101,19 +108,34 @@ class Reading:
         return self._found
 
     async def _records(self, kind: type[Record], now: float) -> None:
-        for key, data in _pairs(await self._call("HGETALL", self._places.hash_of(kind))):
-            try:
-                record: Record = make(kind, read(data))
-                if encoded(record.key) != key:
-                    raise UnreadableRecord(f"it is of {record.key!a:.80}")
-            except UnreadableRecord as error:
-                self._cannot_read(f"{LISTS[kind]} {key!a:.80} ({error})")
-                self._accounts_known &= kind is not Account
+        own = dict(_pairs(await self._call("HGETALL", self._places.hash_of(kind))))
+        for key, data in own.items():
+            record = self._record(kind, key, data)
+            if record is None:
                 continue
-            if getattr(record, "expires", now + 1) <= now:  # not all kinds do
+            if _has_expired(record, now):
                 self._found.gone.append((kind, record.key))
             else:
                 self._found.kept.add(record)
+        if self._before is None:
+            return
+        for key, data in _pairs(await self._call("HGETALL", self._before.hash_of(kind))):
+            self._found.has_before = True
+            record = self._record(kind, key, data) if key not in own else None
+            if record is not None and not _has_expired(record, now):
+                self._found.kept.add(record)
+                self._found.taken.append(record)
+
+    def _record(self, kind: type[Record], key: bytes, data: bytes) -> Record | None:
+        try:
+            record: Record = make(kind, read(data))
+            if encoded(record.key) != key:
+                raise UnreadableRecord(f"it is of {record.key!a:.80}")
+        except UnreadableRecord as error:
+            self._cannot_read(f"{LISTS[kind]} {key!a:.80} ({error})")
+            self._accounts_known &= kind is not Account
+            return None
+        return record
 
     async def _items(self, now: float) -> None:
         index = dict(_pairs(await self._call("HGETALL", self._places.hash_of(Item))))
@@ -188,7 +210,7 @@ class Reading:
     def _groups(self) -> Groups:
         if self._import_groups is not None:
             return frozenset(self._import_groups)
-        if Item not in self._places.own and not self._found.kept.synced:
+        if Item not in self._places.own and not self._found.kept.synced and not self._found.has_before:
             self.log.info(
                 "what other programs have left in Redis is not taken in, because this node has not met the others yet "
                 "and does not know whether accounts have groups: say whose it is with redis_import_groups, or start "
@@ -232,6 +254,10 @@ class Reading:
 
 def _item(event: Event, groups: Groups, until: float) -> Item:
     return Item(event.uid, event.type, event.xml, groups, event.time, event.stale, min(event.stale, until))
+
+
+def _has_expired(record: Record, now: float) -> bool:
+    return bool(getattr(record, "expires", now + 1) <= now)  # not all kinds do
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:

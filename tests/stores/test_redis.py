@@ -20,7 +20,7 @@ from taky_twisted.stores import redis as redis_store
 from taky_twisted.stores.redis import CLOSE_SECONDS, RedisStore
 from tests.redis_server import RedisServer
 from tests.stores import contract
-from tests.stores.contract import chat, contact, everything, item
+from tests.stores.contract import account, chat, contact, everything, item
 from tests.stores.redis_case import HOST, INDEX, PERSIST, RedisTestCase
 from tests.threaded_clock import EPOCH
 
@@ -104,6 +104,43 @@ class KeysTests(RedisTestCase):
         assert self.store is not None
         self.store.remove(Item, "M")
         self.assertEqual((await self.open((), node="a-1")).items, [])
+
+    async def test_becomes_several_nodes(self) -> None:
+        """The first node that a server becomes has all that the server had, and none of the others has it again."""
+        later = time.time() + 600
+        await self.open()
+        self.put(account(), chat(1, recipient="A", expires=later), item("M", expires=later))
+        self.put(chat(2, recipient="late", expires=time.time() + 0.1))
+        await self.close()
+        await deferLater(IReactorTime(reactor), 0.2)
+        kept = await self.open(node="a-1")
+        self.assertEqual((kept.accounts, [each.recipient for each in kept.chats]), ([account()], ["A"]))
+        self.assertEqual([each.uid for each in kept.items], ["M"])
+        self.assertIn("2 records that this server kept before", self.log()[-1])
+        kept = await self.open(node="b-2")
+        self.assertEqual((kept.accounts, kept.chats), ([], []))
+        kept = await self.open(node="a-1")
+        self.assertEqual((kept.accounts, [each.recipient for each in kept.chats]), ([account()], ["A"]))
+        keys = self.server.keys(f"taky:{HOST}:store:*")
+        self.assertEqual({key.split(b":")[3] for key in keys} - {b"items", b"written"}, {b"a-1", b"b-2"})
+
+    async def test_becomes_several_nodes_later(self) -> None:
+        """What the node has itself by then counts, and a Redis that is full keeps all of it where it is."""
+        later = time.time() + 600
+        await self.open(node="a-1")
+        self.put(chat(1, recipient="A", expires=later))
+        await self.open()
+        self.put(chat(1, recipient="B", expires=later), chat(2, recipient="C", expires=later))
+        await self.close()
+        self.server.shell("CONFIG", "SET", "maxmemory", "1")
+        kept = await self.open(node="a-1")
+        self.assertEqual([each.recipient for each in kept.chats], ["A", "C"])
+        self.assertEqual(self.server.shell("HLEN", f"taky:{HOST}:store:chats"), 2)
+        await self.close()
+        self.server.shell("CONFIG", "SET", "maxmemory", "0")
+        kept = await self.open(node="a-1")
+        self.assertEqual([each.recipient for each in kept.chats], ["A", "C"])
+        self.assertEqual(self.server.shell("EXISTS", f"taky:{HOST}:store:chats"), 0)
 
 
 class OutageTests(RedisTestCase):

@@ -42,11 +42,11 @@ def _item(scene: Scene, uid: str = "ITEM") -> Event | None:
     return scene.router.retained.find(uid, frozenset({scene.group}), scene.now())
 
 
-def _alert(scene: Scene) -> bool:
+def _alert(scene: Scene, device: str = "VICTIM") -> bool:
     """Whether the group is still told of the victim's emergency, as it was raised."""
     scene.quiet()
     scene.pass_time(31)
-    said = [each for each in scene.witness.sink.events if each.uid == "VICTIM-9-1-1"]
+    said = [each for each in scene.witness.sink.events if each.uid == f"{device}-9-1-1"]
     return bool(said) and all(each.type == "b-a-o-tbl" and b"VICTIM-Alert" in each.xml for each in said)
 
 
@@ -183,6 +183,14 @@ def _(scene: Scene) -> str:
 def _(scene: Scene) -> str:
     scene.actor.say(emergency("VICTIM", "SPOILED", now=scene.now()))
     return "stays" if _alert(scene) else "changed"
+
+
+@action("raise an emergency anew that somebody has raised by his phone's number")
+def _(scene: Scene) -> str:
+    scene.victim.say(emergency("5551234", "VICTIM", now=scene.now()))
+    scene.pass_time(1)
+    scene.actor.say(emergency("5551234", "SPOILED", now=scene.now()))
+    return "stays" if _alert(scene, "5551234") else "changed"
 
 
 @action("delete an emergency of somebody else")

@@ -201,15 +201,15 @@ def meaning(xml: bytes) -> object:
     """Say what a delivered event means, leaving out what may change on the way.
 
     That is: the order of typed children beside others, the spelling of their numbers, CDATA or escaped, blanks beside
-    children, and what messages have no place for.
+    children, whether all stands in one ``<detail>``, and what messages have no place for.
     """
     root = ElementTree.fromstring(xml)
-    detail = [child for child in root if _local(child) == "detail"]
+    details = [child for child in root if _local(child) == "detail"]
+    children = [child for detail in details for child in detail]
     point = next(child for child in root if _local(child) == "point")
-    (only,) = detail
-    texts = [only.text or "", *(child.tail or "" for child in only)]
-    typed = sorted(repr(_child(child)) for child in only if child.tag in TYPED)
-    others = [_child(child) for child in only if child.tag not in TYPED]
+    texts = [text or "" for detail in details for text in (detail.text, *(child.tail for child in detail))]
+    typed = sorted(repr(_child(child)) for child in children if child.tag in TYPED)
+    others = [_child(child) for child in children if child.tag not in TYPED]
     names = ("uid", "type", "how", "time", "start", "stale", "access", "qos", "opex", "caveat", "releasableTo")
     meters = [repr(float(point.attrib[name])) for name in ("hae", "ce", "le")]
     return (

@@ -81,7 +81,7 @@ class Limits:
     max_per_address: int = _limit(0, "connections", "A further one from that address is closed at once; 0 = off.", 0)
     """Connections at once from one IP address; 0 is no limit."""
     max_unidentified: int = _limit(
-        0, "connections", "While so many have not identified, a further connection is closed at once; 0 = off.", 0
+        0, "connections", "While so many have not identified, one more is closed or another gives way; 0 = off.", 0
     )
     """Connections at once from which no SA was heard yet; 0 is no limit."""
     max_handshakes: int = _limit(

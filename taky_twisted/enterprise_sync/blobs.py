@@ -29,6 +29,7 @@ from taky_twisted.background import logged
 from taky_twisted.enterprise_sync.contents import Content, Incoming
 from taky_twisted.enterprise_sync.disk_thread import DiskThread, Stopped
 from taky_twisted.enterprise_sync.errors import NoRoom, NoSuchFile, Overloaded
+from taky_twisted.files import sync_folder
 from taky_twisted.interfaces import StoreError
 from taky_twisted.logs import Logger
 
@@ -295,12 +296,3 @@ class Blobs:
             note=str(note),
         )
         return False
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk, so that they are there after a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,11 +16,12 @@ from typing import Any
 
 from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.times import parse_time
-from taky_twisted.enterprise_sync.blobs import Blobs, sync_folder
+from taky_twisted.enterprise_sync.blobs import Blobs
 from taky_twisted.enterprise_sync.disk_thread import Stopped
 from taky_twisted.enterprise_sync.errors import SyncError
 from taky_twisted.enterprise_sync.files import PACKAGE, PACKAGE_TYPE, PRIVATE, PUBLIC, Caller, Files, Words
 from taky_twisted.enterprise_sync.texts import clean, clean_name, clean_type
+from taky_twisted.files import sync_folder
 from taky_twisted.identity.principal import Principal
 from taky_twisted.logs import Logger
 

@@ -63,6 +63,19 @@ class RunnerTests(SynchronousTestCase):
         ):
             self.assertEqual(self.status((0, "PASSED (successes=1)\n"), result), 1, result)
 
+    def test_failures(self) -> None:
+        """What failed is said once more at the end, where a cut log still has it."""
+        rule, end = "=" * 79, "-" * 79
+        failed = f"test_a ... [FAIL]\n{rule}\n[FAIL]\n1 != 2\n{rule}\n[ERROR]\n{end}\nRan 2 tests\nFAILED (errors=2)\n"
+        self.status((1, failed), (0, "PASSED (successes=1)\n"), (-9, "test_b ..."))
+        _, _, again = self.said.getvalue().partition(runner.FAILURES)
+        expected = (
+            f"part\n{rule}\n[FAIL]\n1 != 2\n{rule}\n[ERROR]\n\npart\ntest_b ...\n\nFAILED (errors=3, successes=1)\n"
+        )
+        self.assertEqual(again.lstrip(), expected)
+        self.status((0, "PASSED (successes=1)\n"))
+        self.assertNotIn(runner.FAILURES, self.said.getvalue())
+
 
 class SBOMTests(SynchronousTestCase):
     def setUp(self) -> None:

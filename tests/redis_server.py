@@ -17,6 +17,7 @@ from hiredis import Reader, pack_command
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pki import PKI
+from tests.ports import free_port
 
 START_SECONDS = 10.0
 """How long a start may take on a busy machine."""
@@ -54,7 +55,7 @@ class RedisServer:
         test.addCleanup(shutil.rmtree, self.folder)
         test.addCleanup(self.kill)
         self.password = password
-        self.port, self.tls_port = _free_port(), _free_port() if tls is not None else 0
+        self.port, self.tls_port = free_port(), free_port() if tls is not None else 0
         self.socket = self.folder / "s"
         self._command = [
             *(program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
@@ -174,10 +175,3 @@ def _reply(client: socket.socket, reader: Reader) -> Any:
     if isinstance(reply, Exception):
         raise AssertionError(str(reply))
     return reply
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

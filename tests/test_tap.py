@@ -35,6 +35,7 @@ from taky_twisted.supervising import Supervisor
 from taky_twisted.tap import Options, makeService
 from tests.fakes import LogLines
 from tests.pki import PKI
+from tests.ports import free_port
 from tests.test_doors import OpenPort
 
 
@@ -656,16 +657,9 @@ class RunningTests(TestCase):
         self.addCleanup(server.stopService)
         return server
 
-    def free_port(self) -> int:
-        """Find a UDP port where nobody listens."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
-
     def test_ports(self) -> None:
         """Streams, datagrams and groups are open at once, each with a line; TCP connections write eagerly."""
-        group = self.free_port()
+        group = free_port(socket.SOCK_DGRAM)
         server = self.start(
             "--cot-endpoint=tcp:0:interface=127.0.0.1",
             "--monitor-endpoint=tcp:0:interface=127.0.0.1",
@@ -683,7 +677,7 @@ class RunningTests(TestCase):
 
     def test_udp(self) -> None:
         """The UDP port listens where bind_ip says."""
-        port = self.free_port()
+        port = free_port(socket.SOCK_DGRAM)
         (self.folder.parent / "udp.conf").write_text("[taky]\nbind_ip = 127.0.0.1\n")
         server = self.start(f"--udp-port={port}", f"--config={self.folder.parent}/udp.conf")
         (udp,) = server.doors.ports
@@ -692,7 +686,7 @@ class RunningTests(TestCase):
 
     def test_no_such_interface(self) -> None:
         """A group on an interface that this machine does not have stops the start with one line."""
-        server = self.server(f"--multicast=239.255.77.1:{self.free_port()}:203.0.113.9:both")
+        server = self.server(f"--multicast=239.255.77.1:{free_port(socket.SOCK_DGRAM)}:203.0.113.9:both")
         with self.assertRaises(CannotStart) as end:
             server.privilegedStartService()
         self.assertIn("cannot open the UDP door on 203.0.113.9 port", str(end.exception.code))

@@ -13,17 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.end_to_end.server_process import ServerProcess
 from tests.end_to_end.stream_client import PROLOG, StreamClient, link_uid, tls_context
 from tests.pki import PKI
+from tests.ports import free_port
 from tests.samples import chat, marker, ping, sa, to
 
 GROUP = "239.255.77.2"
-
-
-def free_udp_port() -> int:
-    """Find a UDP port where nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class ServerTestCase(SynchronousTestCase):
@@ -121,7 +114,7 @@ class StreamTests(ServerTestCase):
 
 class DatagramTests(ServerTestCase):
     def setUp(self) -> None:
-        self.udp, self.group = free_udp_port(), free_udp_port()
+        self.udp, self.group = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
         self.server = ServerProcess(
             self,
             "--cot-endpoint=tcp:0:interface=127.0.0.1",
@@ -170,7 +163,7 @@ class RobustnessTests(ServerTestCase):
     def test_T85_random_bytes(self) -> None:
         """Random bytes at every door harm nobody: no traceback, and clients go on."""
         pki = PKI(Path(self.mktemp()).absolute())
-        udp = free_udp_port()
+        udp = free_port(socket.SOCK_DGRAM)
         self.server = ServerProcess(
             self,
             "--cot-endpoint=tcp:0:interface=127.0.0.1",

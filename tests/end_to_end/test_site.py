@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -30,20 +29,12 @@ from tests.end_to_end.stream_client import Closed, StreamClient
 from tests.end_to_end.test_pytak import PyTAKClient
 from tests.marti.file_server import FORM, form
 from tests.pki import Credentials
+from tests.ports import free_port
 from tests.samples import marker, ping, sa
 from tests.taky_site import TakySite
 
 SECONDS = 20.0
 ROUNDS = 50
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports of loopback that nobody uses."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class SiteServer(ServerProcess):
@@ -80,7 +71,7 @@ class SiteTestCase(SynchronousTestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.conf = self.folder / "site/taky.conf"
-        self.port, self.marti_port = free_ports(2)
+        self.port, self.marti_port = free_port(), free_port()
 
     def takyctl(self, *arguments: str, status: int = 0) -> str:
         """Run it in a process of its own; return what it printed."""

@@ -21,20 +21,13 @@ from taky_twisted.cli.running import RunningServer
 from tests.end_to_end.server_process import ROOT, START_SECONDS, TWISTD
 from tests.end_to_end.stream_client import Closed, StreamClient, tls_context
 from tests.pki import PKI
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.samples import ping, sa
 
 STEP_SECONDS = 0.05
 CLIENTS = 40
 """So many that the kernel gives each of two workers some: that one gets none has a chance of 2 in 10 ** 12."""
-
-
-def free_port() -> int:
-    """Find a TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Workers:
@@ -151,7 +144,7 @@ class WorkersTests(SynchronousTestCase):
         """
         unix = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, unix)
-        workers = self.start(f"--udp-port={free_port()}", f"--cot-endpoint=unix:{unix / 'cot'}")
+        workers = self.start(f"--udp-port={free_port(socket.SOCK_DGRAM)}", f"--cot-endpoint=unix:{unix / 'cot'}")
         for once in ("CoTDatagrams starting", "CoT door unix:"):
             self.assertEqual(workers.log.count(once), 1, workers.log)
         speaker, *others = self.connect(workers)

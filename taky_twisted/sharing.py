@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,21 @@ from taky_twisted.bus.shared_redis import SharedRedis
 from taky_twisted.bus.shared_register import SharedRegister
 from taky_twisted.bus.shared_secrets import Secret, SharedSecrets
 from taky_twisted.bus.shared_store import SharedStore
+from taky_twisted.bus.shared_turns import NotOurTurn, SharedTurns
 from taky_twisted.config import Settings
 from taky_twisted.data_folder import ID_NAME, DataFolder
 from taky_twisted.enrollment.access_tokens import KEY_NAME
 from taky_twisted.enrollment.errors import EnrollmentError
+from taky_twisted.enrollment.invites import Invited
 from taky_twisted.enrollment.records import Invite, SpentUse
 from taky_twisted.enrollment.register import CertificateRegister
+from taky_twisted.enrollment.service import Enrollment, TooOften
 from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.identity.accounts import Accounts
 from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore
 from taky_twisted.logs import Logger
+from taky_twisted.records import LISTS
 from taky_twisted.reloading import Reloading
 from taky_twisted.routing import switching
 from taky_twisted.routing.records import ActiveGroups
@@ -105,6 +110,7 @@ class Sharing:
             self.store.hold(SpentUse, api.enrolling.invites.take_in_use)
             self.store.hold(StoredFile, api.files.take_in, api.files.lost)
             self.store.hold(VideoConnection, api.videos.take_in)
+            self._join_enrollment(api.enrolling.enrollment)
             self._numbers = SharedNumbers(self._redis, lambda: api.files.highest)
             api.files.numbers = self._numbers.take
         site = self._settings.ssl.cert_db
@@ -114,6 +120,21 @@ class Sharing:
             # Where doors have registers of their own, the nodes name them in the same order.
             register, suffix = CertificateRegister(Path(path)), f" {number + 1}" if number else ""
             self._registers.append(SharedRegister(self._reactor, self.shared, register, self._entered, suffix))
+
+    def _join_enrollment(self, enrollment: Enrollment | None) -> None:
+        if enrollment is None:
+            return
+        turns = SharedTurns(self._reactor, self._redis, self.shared)
+
+        @asynccontextmanager
+        async def turn(invited: Invited) -> AsyncIterator[None]:
+            try:
+                async with turns.turn((LISTS[Invite], invited.hash)):
+                    yield
+            except NotOurTurn:
+                raise TooOften("another node of the server works on this invite; try again in a minute") from None
+
+        enrollment.turn = turn
 
     def reloaded(self) -> None:
         """Look into the register at once: somebody has said that it was changed."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_crl
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -16,11 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from taky_twisted.admitting import make_accounts
 from taky_twisted.api import Api
-from taky_twisted.bus import shared_log
+from taky_twisted.bus import shared_log, shared_turns
 from taky_twisted.config import Settings, SslSettings
 from taky_twisted.config.limits import Limits
 from taky_twisted.data_folder import DataFolder
+from taky_twisted.enrollment.issuing import Device
 from taky_twisted.enrollment.register import CRL_NAME, CertificateRegister
+from taky_twisted.enrollment.service import NoUseLeft, TooOften
 from taky_twisted.enterprise_sync.files import Caller, Words
 from taky_twisted.identity.principal import Principal
 from taky_twisted.reloading import Reloading
@@ -31,6 +34,7 @@ from taky_twisted.sharing import Sharing, _changed, _is_id, _is_key
 from taky_twisted.stores.memory import MemoryStore
 from taky_twisted.video.connections import Connection, Feed
 from tests.enrollment.site_files import made_authority, written
+from tests.enrollment.test_signing_requests import request
 from tests.fakes import LogLines, MemorySink, principal
 from tests.redis_server import RedisServer
 
@@ -61,6 +65,7 @@ class Node:
         settings = Settings(
             bus_endpoint=endpoint, store="memory:", data_dir=folder, ssl=SslSettings(cert_db=self.register.path, **ssl)
         )
+        self.node_id = settings.node_id
         self.folder = DataFolder(folder)
         self.sharing = Sharing(reactor, settings, MemoryStore(IReactorTime(reactor)), self.folder)
         store = self.sharing.store
@@ -214,6 +219,38 @@ class SharingTests(TestCase):
         crl = load_pem_x509_crl((folder / CRL_NAME).read_bytes())
         self.assertIsNotNone(crl.get_revoked_certificate_by_serial_number(4711))
         self.assertEqual(other.reloading.count, 1)
+
+    async def test_last_use(self) -> None:
+        """Of devices that come to several nodes at the same moment only as many get a certificate as are invited."""
+        self.folder.joinpath("ca").mkdir()
+        files = written(self.folder / "ca", made_authority())
+        nodes = await self.start(3, ca=files.certificate, ca_key=files.key)
+        enrollings = [node.api.enrolling for node in nodes if node.api is not None]
+        token = enrollings[0].invites.invite("anna", 2)
+        await self.eventually(lambda: all(each.invited("anna", token) for each in enrollings))
+        asked = []
+        for number, each in enumerate(2 * enrollings):
+            body, device = request(ec.generate_private_key(ec.SECP256R1()), "anna"), Device(f"A-{number}")
+            assert each.enrollment is not None
+            signing = each.enrollment.sign("anna", body, device, each.invited("anna", token), lambda issued: 1)
+            asked.append(Deferred.fromCoroutine(signing).addErrback(lambda failure: failure.trap(NoUseLeft) and 0))
+        self.assertEqual(sum(await gatherResults(asked)), 2)
+        await self.eventually(lambda: not any(list(each.invites) for each in enrollings))
+
+    async def test_invite_is_busy(self) -> None:
+        """Where another node does not come to an end with an invite the client is told to try again."""
+        self.patch(shared_turns, "TRIES", 1)
+        self.folder.joinpath("ca").mkdir()
+        files = written(self.folder / "ca", made_authority())
+        (one,) = await self.start(1, ca=files.certificate, ca_key=files.key)
+        assert one.api is not None and one.api.enrolling.enrollment is not None
+        token = one.api.enrolling.invites.invite("anna")
+        invited = one.api.enrolling.invited("anna", token)
+        assert invited is not None
+        self.redis.shell("SET", f"taky:{one.node_id}:shared:turn:invites\0{invited.hash}", "another node")
+        body = request(ec.generate_private_key(ec.SECP256R1()), "anna")
+        with self.assertRaises(TooOften):
+            await one.api.enrolling.enrollment.sign("anna", body, Device("A"), invited, lambda issued: 1)
 
     async def test_streams_alone(self) -> None:
         """A node that serves no HTTP keeps what the others share of it, for the others."""

@@ -265,7 +265,7 @@ class SharedLog(Service):
             elif base.digest or seconds_of(base.version) >= forgotten:
                 lost.append(place)
         for at in range(0, len(newer), BATCH):
-            await self._take(newer[at : at + BATCH])
+            await self.refresh(newer[at : at + BATCH])
         currents = {name: kind.current() for name, kind in self._kinds.items()} if lost else {}
         for number, (name, key) in enumerate(lost, 1):
             if number % BATCH == 0:
@@ -304,7 +304,7 @@ class SharedLog(Service):
                 if line.place is not None and self._is_newer(line.place, line.version):
                     places[line.place] = None
             for at in range(0, len(places), BATCH):
-                await self._take(list(places)[at : at + BATCH])
+                await self.refresh(list(places)[at : at + BATCH])
 
     def _is_newer(self, place: Place, version: str) -> bool:
         known = place[0] in self._kinds and is_version(version)
@@ -312,7 +312,8 @@ class SharedLog(Service):
 
     # What other nodes have changed
 
-    async def _take(self, places: list[Place]) -> None:
+    async def refresh(self, places: list[Place]) -> None:
+        """Take in what other nodes have made of entries, although it may not have been heard yet."""
         await self._take_in(await self._redis.fetch(places))
 
     async def _take_in(self, found: Mapping[Place, Found]) -> None:
@@ -392,6 +393,6 @@ class SharedLog(Service):
                 else:
                     beaten.append((change.place, pending, there))
             if beaten:
-                await self._take([place for place, _, _ in beaten])
+                await self.refresh([place for place, _, _ in beaten])
                 for each in beaten:
                     self._copy.insist(*each)

@@ -7,6 +7,7 @@
 ``taky:{node_id}:shared:count``     how many were written ever
 ``taky:{node_id}:shared:epoch``     another one after Redis has lost everything
 ``taky:{node_id}:shared:number``    the last number that a node was given
+``taky:{node_id}:shared:turn:...``  who has the turn where only one node at a time may work; it expires
 =================================  =====================================================================
 
 The field of an entry is its kind, a zero byte, and its key.
@@ -108,6 +109,9 @@ local top = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, tonumber(
 redis.call('SET', KEYS[1], string.format('%.0f', top + tonumber(ARGV[2])))
 return top
 """
+_END_TURN = """
+return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,8 @@ class SharedRedis(MultiService):
         for service in (self._redis, self._following):
             service.setServiceParent(self)
         names = ("versions", "payloads", "log", "count", "epoch", "number")
-        self._keys = {name: f"taky:{node_id}:shared:{name}" for name in names}
+        self._prefix = f"taky:{node_id}:shared:"
+        self._keys = {name: self._prefix + name for name in names}
         self._warned: set[bytes] = set()
         self._asked = False
         """Whether Redis was asked what it does when it is full."""
@@ -270,6 +275,18 @@ class SharedRedis(MultiService):
         """
         first: int = await self._eval(_NUMBERS, ("number",), floor, count)
         return first
+
+    async def begin_turn(self, place: Place, holder: str, seconds: float) -> bool:
+        """Take the turn of an entry, unless somebody has it; it ends after a time at the latest."""
+        key = self._turn(place)
+        return await self._redis.call("SET", key, holder, "NX", "PX", int(1000 * seconds)) is not None
+
+    async def end_turn(self, place: Place, holder: str) -> None:
+        """Give a turn back, if it is still the holder's."""
+        await self._redis.call("EVAL", _END_TURN, 1, self._turn(place), holder)
+
+    def _turn(self, place: Place) -> bytes:
+        return self._prefix.encode() + b"turn:" + _field(place)
 
     async def _eval(self, script: str, keys: Sequence[str], *words: bytes | str | int, seconds: float = 2.0) -> Any:
         names = [self._keys[key] for key in keys]

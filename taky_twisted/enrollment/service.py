@@ -4,12 +4,14 @@
 
     marti.tls --name, request--> Enrollment.sign --> Issuing, in a thread --> register
                                       |
-                                   Invites, if the client has shown a token in place of a password
+                                   Invites, if the client has shown a token in place of a password; where several
+                                   nodes are one server, they take turns at each token
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 from twisted.internet.defer import DeferredLock
@@ -58,6 +60,8 @@ class Enrollment:
         self._clock, self._thread, self._issuing, self.invites = reactor, thread, issuing, invites
         self._turn = DeferredLock()
         self._signed: dict[str, list[float]] = {}  # when, by the key of the name; who was first comes first
+        self.turn: Callable[[Invited], AbstractAsyncContextManager[None]] = lambda invited: nullcontext()
+        """Keeps other nodes of the server away from an invite meanwhile; it may raise `TooOften`."""
 
     async def sign(
         self, name: str, body: bytes, device: Device, invited: Invited | None, pack: Callable[[Issued], T]
@@ -85,22 +89,33 @@ class Enrollment:
             issued = await self._thread.run(self._issuing.again, serial) if serial is not None else None
             if issued is not None:
                 return await self._thread.run(pack, issued)
-            if invited is not None and not self.invites.is_open(invited):
-                raise NoUseLeft(SPENT)
-            self._count(name)
-            issued = await self._thread.run(self._issuing.issue, name, request.key, device)
-            self.log.info(
-                "{name} has got a certificate for the device {uid}, serial {serial:x}",
-                name=printable(name),
-                uid=printable(device.client_uid) or "(unnamed)",
-                serial=issued.certificate.serial_number,
-            )
-            packed = await self._thread.run(pack, issued)
-            if invited is not None:
-                self.invites.spend(invited, digest, device.client_uid, issued.certificate.serial_number)
-            return packed
+            if invited is None:
+                return (await self._issue(name, request.key, device, pack))[0]
+            self._check(invited)
+            async with self.turn(invited):
+                self._check(invited)
+                packed, serial = await self._issue(name, request.key, device, pack)
+                self.invites.spend(invited, digest, device.client_uid, serial)
+                return packed
         finally:
             self._turn.release()
+
+    def _check(self, invited: Invited) -> None:
+        if not self.invites.is_open(invited):
+            raise NoUseLeft(SPENT)
+
+    async def _issue(self, name: str, key: Any, device: Device, pack: Callable[[Issued], T]) -> tuple[T, int]:
+        """Sign; return what the client gets, and the serial number."""
+        self._count(name)
+        issued = await self._thread.run(self._issuing.issue, name, key, device)
+        serial = issued.certificate.serial_number
+        self.log.info(
+            "{name} has got a certificate for the device {uid}, serial {serial:x}",
+            name=printable(name),
+            uid=printable(device.client_uid) or "(unnamed)",
+            serial=serial,
+        )
+        return await self._thread.run(pack, issued), serial
 
     async def records(self) -> list[Record]:
         """List all certificates that the register knows."""

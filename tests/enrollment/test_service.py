@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +98,27 @@ class EnrollmentTests(SynchronousTestCase):
         for refused in asked[1:]:
             self.assertRaises(NoUseLeft, self.reactor.wait, refused)
         self.assertEqual(self.issued(), 1)
+
+    def test_turn(self) -> None:
+        """What another node does with an invite before it is this one's turn counts; who needs no invite needs none."""
+        turns = []
+
+        @asynccontextmanager
+        async def turn(invited: Invited) -> AsyncIterator[None]:
+            turns.append(self.invites.is_open(invited))
+            if len(turns) == 2:
+                self.invites.take_in(invited.hash, None)
+            yield
+
+        self.enrollment.turn = turn
+        invited = self.invited(2)
+        self.sign(self.body, invited)
+        self.sign(self.body, invited)
+        self.assertEqual(turns, [True])
+        self.assertRaises(NoUseLeft, self.sign, self.new_body(), invited)
+        self.assertRaises(NoUseLeft, self.sign, self.new_body(), invited)
+        self.sign(self.body)
+        self.assertEqual((turns, self.issued()), ([True, True], 2))
 
     def test_same_key_at_once(self) -> None:
         """A device that asks twice at the same moment gets the same certificate twice."""

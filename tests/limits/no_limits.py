@@ -25,6 +25,7 @@ BECAUSE = {
         "bus.shared_log.RETRY_SECONDS",
         "bus.shared_log.REFUSED_SECONDS",
         "bus.shared_redis.BLOCK_SECONDS",
+        "bus.shared_turns.TRY_SECONDS",
         "bus.telling.ALIVE_SECONDS",
         "bus.telling.EXPIRE_EVERY",
         "bus.telling.EXPIRE_SECONDS",

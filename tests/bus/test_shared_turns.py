@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from taky_twisted.bus import shared_turns
+from taky_twisted.bus.shared_log import SharedLog
+from taky_twisted.bus.shared_redis import Place, SharedRedis
+from taky_twisted.bus.shared_turns import TRIES, NotOurTurn, SharedTurns
+from taky_twisted.config.values import RedisSettings
+from tests.redis_server import RedisServer
+
+A, B = ("invites", "a"), ("invites", "b")
+
+
+class Entries:
+    """What `SharedTurns` needs of a `SharedLog`; it notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.refreshed: list[Place] = []
+        self.flushed = 0
+
+    async def refresh(self, places: Sequence[Place]) -> None:
+        """Note what is read again."""
+        self.refreshed += places
+
+    async def flush(self) -> None:
+        """Note that what was changed is told."""
+        self.flushed += 1
+
+
+class SharedTurnsTests(TestCase):
+    timeout = 30
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial takes a coroutine
+        self.server = RedisServer(self)
+        self.patch(shared_turns, "TRY_SECONDS", 0.01)
+        self.entries: list[Entries] = []
+        self.nodes: list[SharedTurns] = []
+        for _ in range(3):
+            redis, entries = SharedRedis(reactor, RedisSettings(self.server.unix_endpoint), "site"), Entries()
+            redis.startService()
+            self.addCleanup(redis.stopService)
+            await redis.ready(5)
+            self.entries.append(entries)
+            self.nodes.append(SharedTurns(reactor, redis, cast(SharedLog, entries)))
+        self.inside = self.most = self.done = 0
+
+    async def work(self, node: int, place: Place = A, fail: bool = False) -> None:
+        """Have a turn of some length."""
+        async with self.nodes[node].turn(place):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await deferLater(reactor, 0.05)
+            self.inside -= 1
+            if fail:
+                raise ValueError("of whoever has the turn")
+        self.done += 1
+
+    def begin(self, node: int, place: Place = A) -> Deferred[None]:
+        """Begin a turn."""
+        return Deferred.fromCoroutine(self.work(node, place))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        while not condition():
+            await deferLater(reactor, 0.005)
+
+    async def test_one_at_a_time(self) -> None:
+        """Nodes work one after the other, each from what the one before has made of it; nothing is left in Redis."""
+        await gatherResults([self.begin(node) for node in (0, 1, 2)])
+        self.assertEqual((self.most, self.done), (1, 3))
+        self.assertEqual([(each.refreshed, each.flushed) for each in self.entries], [([A], 1)] * 3)
+        self.assertEqual(self.server.keys(), set())
+
+    async def test_other_entries(self) -> None:
+        """Who works on something else is not waited for."""
+        await gatherResults([self.begin(0, A), self.begin(1, B)])
+        self.assertEqual(self.most, 2)
+
+    async def test_failed(self) -> None:
+        """A turn that fails ends, too."""
+        with self.assertRaises(ValueError):
+            await self.work(0, fail=True)
+        self.assertEqual(self.server.keys(), set())
+
+    async def test_left(self) -> None:
+        """Neither one who does not wait to the end of his turn holds up others, nor one who leaves the queue."""
+        held = self.begin(0)
+        await self.until(lambda: self.inside == 1)
+        waiting = self.begin(1)
+        await deferLater(reactor, 0.02)
+        waiting.addErrback(lambda _: None).cancel()
+        self.assertEqual(len(self.server.keys()), 1)
+        held.addErrback(lambda _: None).cancel()
+        self.inside = 0
+        await self.work(2)
+        self.assertEqual((self.done, self.server.keys()), (1, set()))
+
+    async def test_dead_node(self) -> None:
+        """The turn of a node that has died ends by itself; until then nobody works, and who has waited long is told."""
+        self.patch(shared_turns, "TRIES", 3)
+        self.patch(shared_turns, "HELD_SECONDS", 0.3)
+        await self.nodes[0]._get(A, "dead")
+        with self.assertRaises(NotOurTurn):
+            await self.work(1)
+        self.assertEqual((self.done, len(self.server.keys())), (0, 1))
+        await deferLater(reactor, 0.3)
+        await self.work(1)
+
+    async def test_tries(self) -> None:
+        """The last try counts, and there is none after it."""
+        self.patch(shared_turns, "TRY_SECONDS", 0)
+        for free_at in (TRIES - 1, TRIES, TRIES + 1):
+            answers = iter([number == free_at for number in range(1, TRIES + 2)])
+            self.patch(self.nodes[0]._redis, "begin_turn", lambda *asked, answers=answers: succeed(next(answers)))
+            if free_at <= TRIES:
+                await self.nodes[0]._get(A, "late")
+            else:
+                with self.assertRaises(NotOurTurn):
+                    await self.nodes[0]._get(A, "late")
+            self.assertEqual(len(list(answers)), TRIES + 1 - min(free_at, TRIES))
+
+    async def test_late(self) -> None:
+        """Who comes to an end after his turn has ended leaves the next one's alone."""
+        self.patch(shared_turns, "HELD_SECONDS", 0.02)
+        held = self.begin(0)
+        await self.until(lambda: self.inside == 1 and not self.server.keys())
+        self.patch(shared_turns, "HELD_SECONDS", 30)
+        await self.nodes[1]._get(A, "next")
+        await held
+        self.assertEqual(len(self.server.keys()), 1)
+
+    async def test_no_redis(self) -> None:
+        """Without Redis nobody waits for anybody."""
+        self.server.kill()
+        await gatherResults([self.begin(node) for node in (0, 1, 2)])
+        self.assertEqual((self.most, self.done), (3, 3))

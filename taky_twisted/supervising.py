@@ -205,7 +205,7 @@ class Worker(ProcessProtocol):
         self.started = True
         self._serves = self._hangs_up = False
         self._began = self._reactor.seconds()
-        self._timer = self._reactor.callLater(START_SECONDS, self._supervisor.ready, self)
+        self._timer = self._reactor.callLater(START_SECONDS, self._is_slow)
         try:
             with open(os.devnull, "rb") as nothing:
                 files = {0: nothing.fileno(), 1: 1, 2: 2}
@@ -262,6 +262,15 @@ class Worker(ProcessProtocol):
         how = f"signal {number}" if number is not None else f"exit status {status}"
         # Who says why it cannot start ends with a status; a crash is somebody's signal.
         self._supervisor.ended(self, how, not self.was_ready and bool(status))
+
+    def _is_slow(self) -> None:
+        # It is not killed: a large store may be brought up to date, and it gets no clients before it listens.
+        self._supervisor.log.warn(
+            "worker {number} does not serve yet after {seconds:g} seconds; it is left to go on, and the next starts",
+            number=self.number,
+            seconds=START_SECONDS,
+        )
+        self._supervisor.ready(self)
 
     def _is_late(self) -> None:
         # In two steps: a clock that is set ahead ends one of them at once, and nobody hangs for that.

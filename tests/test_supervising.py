@@ -152,8 +152,12 @@ class SupervisorTests(SynchronousTestCase):
     def test_slow_worker(self) -> None:
         """A worker that takes long does not keep the others from starting."""
         self.supervise(2)
-        self.reactor.advance(START_SECONDS)
+        self.reactor.advance(START_SECONDS - 1)
+        self.assertEqual((len(self.reactor.processes), self.lines()), (1, []))
+        self.reactor.advance(1)
         self.assertEqual(len(self.reactor.processes), 2)
+        self.assertIn("worker 1 does not serve yet after 30 seconds", self.lines()[0])
+        self.assertEqual(self.reactor.processes[0].signals, [])
 
     def test_mistake(self) -> None:
         """A worker that ends with an exit status before it ever served stops the whole, as a failure."""

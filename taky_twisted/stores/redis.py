@@ -115,8 +115,6 @@ class RedisStore:
             self._behind.found(place)
             self._behind.remove(*place)
         self._redis.watch(self._came, self._went)
-        if not self._behind.state.writable:
-            self._behind.later()
         if self._before is not None and found.has_before:
             await self._take_over(found.taken, self._before)
         return found.kept

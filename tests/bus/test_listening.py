@@ -204,6 +204,23 @@ class PlaceTests(BusCase):
         self.run_for(2 * members.SILENT_SECONDS + 1.0)
         self.assertEqual(b.names, ["a", "host-8", "host-9"])
 
+    def test_clock_set_back(self) -> None:
+        """Who listens does not pause for as long as the clock was set back meanwhile."""
+        a, b = self.pair()
+
+        def set_back(word: object) -> None:
+            b.ear.on_word = lambda word: None
+            self.clock.rightNow -= 3600.0
+            for call in self.clock.getDelayedCalls():  # as Timekeeping does
+                call.time -= 3600.0  # type: ignore[attr-defined]
+
+        b.ear.on_word = set_back
+        a.tell(left(1))
+        self.run_for(0.1)
+        a.tell(left(2))
+        self.run_for(0.1)
+        self.assertEqual(b.heard, [1, 2])
+
     def test_full_reads(self) -> None:
         """Who has much to read at once reads it all, and thinks nobody gone meanwhile."""
         _, b = self.pair()

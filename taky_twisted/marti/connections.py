@@ -58,15 +58,18 @@ class HttpConnections(Service):
         return None
 
     def _make_room(self, host: str) -> bool:
-        """Close the oldest connection without a request of the address that has most, for one that has fewer."""
-        greediest, number = self._per_address.most_common(1)[0]
-        if number <= self._per_address[host] + 1:
-            return False
-        for channel in self._all:
-            if channel.is_unused and host_of(channel.address) == greediest:
-                channel.abort("others need its place, and there are many from there")
-                return True
-        return False
+        """Close a connection without a request for one of an address that has fewer.
+
+        It is the oldest one of the address that has most. None gives way to one that would have as many then.
+        """
+
+        def number(channel: MartiChannel) -> int:
+            return self._per_address[host_of(channel.address)]
+
+        unused = [each for each in self._all if each.is_unused and number(each) > self._per_address[host] + 1]
+        if unused:
+            max(unused, key=number).abort("others need its place, and there are many from there")
+        return bool(unused)
 
     def opened(self, channel: MartiChannel) -> None:
         """Count a connection."""

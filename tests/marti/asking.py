@@ -63,10 +63,8 @@ class _Socket(BytesIO):
 class Connection:
     """One client's connection to a door."""
 
-    def __init__(self, site: MartiSite) -> None:
-        self.transport = StringTransport(
-            IPv4Address("TCP", "192.0.2.10", 8080), IPv4Address("TCP", "198.51.100.7", 40000)
-        )
+    def __init__(self, site: MartiSite, host: str = "198.51.100.7") -> None:
+        self.transport = StringTransport(IPv4Address("TCP", "192.0.2.10", 8080), IPv4Address("TCP", host, 40000))
         channel = site.buildProtocol(self.transport.getPeer())
         assert channel is not None, "refused"
         self.channel = channel

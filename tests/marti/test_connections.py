@@ -63,6 +63,17 @@ class CountTests(SynchronousTestCase):
         self.assertIsNone(ask.connections.why_not(there))
         self.assertEqual([each.closed for each in silent], ["aborted", None, None])
 
+    def test_room_of_others(self) -> None:
+        """Where who has most is being answered on all of them, who has most after him makes room."""
+        ask = Asking(Area(), limits=Limits(max_http_connections=9))
+        busy = [Connection(ask.door, "192.0.2.1") for _ in range(4)]
+        for each in busy:
+            each.send(b"POST /Marti/take HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+        silent = [Connection(ask.door, host) for host in ("192.0.2.2", *["192.0.2.3"] * 3, "192.0.2.2")]
+        self.assertIsNone(ask.connections.why_not(address("192.0.2.99")))
+        self.assertEqual([each.closed for each in silent], [None, "aborted", None, None, None])
+        self.assertEqual([each.closed for each in busy], [None] * 4)
+
     def test_no_room(self) -> None:
         """Who is being answered is not put out, nor who has hardly more than the newcomer."""
         ask = Asking(Area(), limits=Limits(max_http_connections=2))

@@ -286,7 +286,7 @@ class TAKStream(Protocol):
         gap, self._looked = now - self._looked, now
         if not 0 <= gap < MAX_GAP_SECONDS:
             # The clock was set, or this process stood still: nobody was silent for so long.
-            self._heard = now
+            self._heard, self._began = now, self._began + gap
             if self._full_since is not None:
                 self._full_since = now
         if self._full_since is not None:

@@ -65,6 +65,8 @@ class Server:
         self.reactor.rightNow = self.site.clock.seconds()
         self.failures = Failures(self.reactor)
         self.site.router = Router(self.reactor, self.site.store, self.site.limits, failures=self.failures)
+        self.steady: float | None = None
+        """The clock that nobody sets, where it is not the other one."""
         self.steps: list[str] = []
         self.revoked: list[int] = []
         self.problem: Exception | None = None
@@ -79,6 +81,7 @@ class Server:
                 ban=self._ban,
                 counts=lambda: {"streams": 7},
                 doors=lambda: [{"what": "CoT", "name": "tcp:0"}],
+                steady=lambda: self.steady if self.steady is not None else self.reactor.seconds(),
             )
         )
 

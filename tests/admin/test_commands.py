@@ -28,6 +28,12 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.admin.stats()["uptime"], 90.0)
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.admin.takys_status()))["uptime"], 90.0)
 
+    def test_uptime_after_the_clock_was_set(self) -> None:
+        """Uptime does not go by a clock that somebody sets."""
+        self.server.steady = self.server.reactor.seconds() + 90
+        self.server.reactor.advance(-3600)
+        self.assertEqual(self.admin.stats()["uptime"], 90.0)
+
     def test_kickban_is_logged(self) -> None:
         """Who was banned stands in the log, in a form that forges no line."""
         self.server.revoked = [1, 2]

@@ -239,6 +239,7 @@ class SilenceTests(StreamTestCase):
             for second in range(10, 25, 5):
                 self.stream.look(NOW + jump + second)
             self.assertIsNone(self.transport.lost, jump)
+            self.assertEqual(self.stream.state.began, NOW + jump + 5, "it is shown as connected for as long as it is")
             for second in range(25, 60, 5):
                 self.stream.look(NOW + jump + second)
             self.assertEqual(self.transport.lost, "abort", "but who takes nothing is closed in the end")

@@ -264,8 +264,8 @@ def make_server(reactor: Any, settings: Settings) -> Server:
     data_dir = settings.data_dir.absolute()  # twistd changes the working directory
     folder = DataFolder(data_dir, settings.shared_dir.absolute())
     redis, groups = settings.store_redis, settings.redis_import_groups
-    node = settings.node_name if settings.bus is not None else ""
-    store = open_store(settings.store, data_dir, reactor, redis, settings.hostname, groups, node)
+    node, *former = settings.stored_as
+    store = open_store(settings.store, data_dir, reactor, redis, settings.hostname, groups, node, former)
     sharing = None
     if settings.bus is not None:
         from taky_twisted.sharing import Sharing  # only where there are several nodes: it costs memory

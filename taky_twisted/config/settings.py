@@ -218,13 +218,27 @@ class Settings:
     @property
     def node_name(self) -> str:
         """What people call this process among the nodes of its server; it is good as a part of a file's name."""
-        host = re.sub("[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
-        return host if self.worker is None else f"{host}-{self.worker}"
+        return self._host_name if self.worker is None else f"{self._host_name}-{self.worker}"
+
+    @property
+    def stored_as(self) -> tuple[str, ...]:
+        """The names under which a store that all nodes use may have what is this process's own; the first is today's.
+
+        The others are those that the first process of a machine had when there was another number of them.
+        """
+        host = self._host_name
+        now = self.node_name if self.bus is not None else ""
+        others = (name for name in (f"{host}-1", host, "") if name != now)
+        return (now, *others) if self.worker in (None, 1) else (now,)
 
     @property
     def shared_dir(self) -> Path:
         """Where what all workers of a site share is; the data folder, if there are none."""
         return self.site_dir if self.site_dir is not None else self.data_dir
+
+    @property
+    def _host_name(self) -> str:
+        return re.sub("[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
 
     def cot_doors(self) -> tuple[str, ...]:
         """Name the endpoints on which CoT clients are taken in.

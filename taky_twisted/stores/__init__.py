@@ -20,7 +20,7 @@ from taky_twisted.stores.memory import MemoryStore
 from taky_twisted.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -40,6 +40,7 @@ def open_store(
     hostname: str = "",
     import_groups: Collection[str] | None = None,
     node: str = "",
+    former: Sequence[str] = (),
 ) -> EventStore:
     """Make the store that ``store =`` describes; nothing is touched before its ``open()``.
 
@@ -51,6 +52,7 @@ def open_store(
         hostname: The server's name, of which keys in Redis are made.
         import_groups: Whose the items are that other programs have left in Redis; None: see `RedisStore`.
         node: Names this process in Redis, if it is one of several.
+        former: Names there that it may have had before.
 
     Raises:
         StoreError: The description means nothing; the text says what would.
@@ -60,7 +62,7 @@ def open_store(
         from taky_twisted.redis_client import Redis  # only where they are used: they cost memory
         from taky_twisted.stores.redis import RedisStore
 
-        return RedisStore(clock, Redis(clock, redis), hostname, import_groups, node)
+        return RedisStore(clock, Redis(clock, redis), hostname, import_groups, node, former)
     if description is None:
         return SqliteStore(data_folder / DEFAULT_FILE, clock)
     scheme, colon, rest = description.partition(":")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from taky_twisted.records import Kept, Record
+    from taky_twisted.stores.redis_reading import Found
 
 OPEN_SECONDS = 10.0
 """How long a Redis that does not answer yet is waited for at the start."""
@@ -59,6 +60,7 @@ class RedisStore:
         hostname: str,
         import_groups: Collection[str] | None = None,
         node: str = "",
+        former: Sequence[str] = (),
     ) -> None:
         """Connect to nothing yet.
 
@@ -69,14 +71,14 @@ class RedisStore:
             import_groups: whose the items are that other programs have written; None: everybody's, if no account has
                 groups, else nobody's.
             node: names this process if it is one of several.
+            former: names that it may have had before, with the empty one for when it was the only one.
         """
         self.where = f"redis:{redis.settings.endpoint}"
         self._clock, self._redis = clock, redis
         self._import_groups = import_groups
         run = secrets.token_hex(8)
         self._places = Places(hostname, run, node)
-        self._before = Places(hostname, run) if node else None
-        """Where this server kept what it had before it became one of several nodes."""
+        self._former = [Places(hostname, run, name) for name in former]
         self._behind = WriteBehind(clock, self._write, self.where, COLLECT_SECONDS, RETRY_SECONDS)
         self._records: dict[Place, Record] = {}
         self._asked = self._done = 0
@@ -94,7 +96,7 @@ class RedisStore:
         try:
             await self._redis.wait(OPEN_SECONDS)
             await self._try_to_write()
-            reading = Reading(self._redis, self._places, self._import_groups, self._before).run(self._clock.seconds())
+            reading = Reading(self._redis, self._places, self._import_groups, self._former).run(self._clock.seconds())
             found = await Deferred.fromCoroutine(reading).addTimeout(ALL_SECONDS, self._clock)
         except TimeoutError as error:
             await self._redis.stopService()
@@ -115,22 +117,22 @@ class RedisStore:
             self._behind.found(place)
             self._behind.remove(*place)
         self._redis.watch(self._came, self._went)
-        if self._before is not None and found.has_before:
-            await self._take_over(found.taken, self._before)
+        if found.former:
+            await self._take_over(found)
         return found.kept
 
-    async def _take_over(self, records: list[Record], before: Places) -> None:
-        for record in records:
+    async def _take_over(self, found: Found) -> None:
+        for record in found.taken:
             self._behind.put(record)
         await self._behind.flush()
         if not self._behind.state.writable:
             return  # the next start sees to it
         self.log.info(
-            "{count} records that this server kept before it became one of several nodes are this node's now",
-            count=len(records),
+            "{count} records are taken over that this server kept in Redis when it was another number of processes",
+            count=len(found.taken),
         )
         with suppress(RedisError):
-            await self._redis.call("DEL", *(before.hash_of(kind) for kind in self._places.own))
+            await self._redis.call("DEL", *found.former)
 
     async def _try_to_write(self) -> None:
         try:

@@ -10,7 +10,8 @@
 =====================================  ====================================================================
 
 Nodes of one server share the items; the rest is each one's own, at ``taky:{hostname}:store:{node}:...``, because what
-has a number has another one on each node. The first node takes over what stands there without the name of a node.
+has a number has another one on each node. The first process of a machine takes over what stands there under the names
+that it had when there was another number of them; its name is empty while it is the only one.
 """
 
 from __future__ import annotations

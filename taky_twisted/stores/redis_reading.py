@@ -48,9 +48,9 @@ class Found:
     gone: list[tuple[type[Record], str]] = field(default_factory=list)
     """What has expired or is half there, and is to be removed."""
     taken: list[Record] = field(default_factory=list)
-    """What is among the kept, and stands only where the server kept it before it became one of several nodes."""
-    has_before: bool = False
-    """Whether anything stands there."""
+    """What is among the kept, and stands only where the server kept it under a former name."""
+    former: list[str] = field(default_factory=list)
+    """The keys where anything stands of a former name."""
 
 
 class Reading:
@@ -59,7 +59,7 @@ class Reading:
     log = Logger()
 
     def __init__(
-        self, redis: Redis, places: Places, import_groups: Collection[str] | None, before: Places | None = None
+        self, redis: Redis, places: Places, import_groups: Collection[str] | None, former: Sequence[Places] = ()
     ) -> None:
         """Read nothing yet.
 
@@ -68,9 +68,9 @@ class Reading:
             places: where to look.
             import_groups: whose the items are that other programs have written; None: everybody's, if it is known that
                 no account has groups, else nobody's.
-            before: where to look for what the server kept before it became one of several nodes.
+            former: where to look for what the server kept under other names; the first of them counts.
         """
-        self._redis, self._places, self._before = redis, places, before
+        self._redis, self._places, self._former = redis, places, former
         self._import_groups = import_groups
         self._found = Found()
         self._unreadable = 0
@@ -109,6 +109,7 @@ class Reading:
 
     async def _records(self, kind: type[Record], now: float) -> None:
         own = dict(_pairs(await self._call("HGETALL", self._places.hash_of(kind))))
+        seen = set(own)
         for key, data in own.items():
             record = self._record(kind, key, data)
             if record is None:
@@ -117,14 +118,16 @@ class Reading:
                 self._found.gone.append((kind, record.key))
             else:
                 self._found.kept.add(record)
-        if self._before is None:
-            return
-        for key, data in _pairs(await self._call("HGETALL", self._before.hash_of(kind))):
-            self._found.has_before = True
-            record = self._record(kind, key, data) if key not in own else None
-            if record is not None and not _has_expired(record, now):
-                self._found.kept.add(record)
-                self._found.taken.append(record)
+        for each in self._former:
+            there = dict(_pairs(await self._call("HGETALL", each.hash_of(kind))))
+            if there:
+                self._found.former.append(each.hash_of(kind))
+            for key, data in there.items():
+                record = self._record(kind, key, data) if key not in seen else None
+                if record is not None and not _has_expired(record, now):
+                    self._found.kept.add(record)
+                    self._found.taken.append(record)
+            seen |= there.keys()
 
     def _record(self, kind: type[Record], key: bytes, data: bytes) -> Record | None:
         try:
@@ -210,7 +213,7 @@ class Reading:
     def _groups(self) -> Groups:
         if self._import_groups is not None:
             return frozenset(self._import_groups)
-        if Item not in self._places.own and not self._found.kept.synced and not self._found.has_before:
+        if Item not in self._places.own and not self._found.kept.synced and not self._found.former:
             self.log.info(
                 "what other programs have left in Redis is not taken in, because this node has not met the others yet "
                 "and does not know whether accounts have groups: say whose it is with redis_import_groups, or start "

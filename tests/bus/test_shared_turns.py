@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from taky_twisted.bus import shared_turns
 from taky_twisted.bus.shared_log import SharedLog
 from taky_twisted.bus.shared_redis import Place, SharedRedis
-from taky_twisted.bus.shared_turns import TRIES, NotOurTurn, SharedTurns
+from taky_twisted.bus.shared_turns import HELD_SECONDS, TRIES, NotOurTurn, SharedTurns
 from taky_twisted.config.values import RedisSettings
 from tests.redis_server import RedisServer
 
@@ -50,13 +50,16 @@ class SharedTurnsTests(TestCase):
             self.entries.append(entries)
             self.nodes.append(SharedTurns(reactor, redis, cast(SharedLog, entries)))
         self.inside = self.most = self.done = 0
+        self.busy = False
+        """Whether whoever has a turn does not come to an end."""
 
     async def work(self, node: int, place: Place = A, fail: bool = False) -> None:
         """Have a turn of some length."""
         async with self.nodes[node].turn(place):
             self.inside += 1
             self.most = max(self.most, self.inside)
-            await deferLater(reactor, 0.05)
+            await deferLater(reactor, 0.01)
+            await self.until(lambda: not self.busy)
             self.inside -= 1
             if fail:
                 raise ValueError("of whoever has the turn")
@@ -80,8 +83,11 @@ class SharedTurnsTests(TestCase):
 
     async def test_other_entries(self) -> None:
         """Who works on something else is not waited for."""
-        await gatherResults([self.begin(0, A), self.begin(1, B)])
-        self.assertEqual(self.most, 2)
+        self.busy = True
+        working = [self.begin(0, A), self.begin(1, B)]
+        await self.until(lambda: self.inside == 2)
+        self.busy = False
+        await gatherResults(working)
 
     async def test_failed(self) -> None:
         """A turn that fails ends, too."""
@@ -91,6 +97,7 @@ class SharedTurnsTests(TestCase):
 
     async def test_left(self) -> None:
         """Neither one who does not wait to the end of his turn holds up others, nor one who leaves the queue."""
+        self.busy = True
         held = self.begin(0)
         await self.until(lambda: self.inside == 1)
         waiting = self.begin(1)
@@ -98,19 +105,21 @@ class SharedTurnsTests(TestCase):
         waiting.addErrback(lambda _: None).cancel()
         self.assertEqual(len(self.server.keys()), 1)
         held.addErrback(lambda _: None).cancel()
-        self.inside = 0
+        self.inside, self.busy = 0, False
         await self.work(2)
         self.assertEqual((self.done, self.server.keys()), (1, set()))
 
     async def test_dead_node(self) -> None:
         """The turn of a node that has died ends by itself; until then nobody works, and who has waited long is told."""
         self.patch(shared_turns, "TRIES", 3)
-        self.patch(shared_turns, "HELD_SECONDS", 0.3)
         await self.nodes[0]._get(A, "dead")
+        (key,) = self.server.keys()
         with self.assertRaises(NotOurTurn):
             await self.work(1)
-        self.assertEqual((self.done, len(self.server.keys())), (0, 1))
-        await deferLater(reactor, 0.3)
+        left = self.server.shell("PTTL", key)
+        self.assertTrue(0 < left <= 1000 * HELD_SECONDS, left)
+        self.server.shell("PEXPIRE", key, 1)
+        self.patch(shared_turns, "TRIES", TRIES)
         await self.work(1)
 
     async def test_tries(self) -> None:
@@ -129,15 +138,21 @@ class SharedTurnsTests(TestCase):
     async def test_late(self) -> None:
         """Who comes to an end after his turn has ended leaves the next one's alone."""
         self.patch(shared_turns, "HELD_SECONDS", 0.02)
+        self.busy = True
         held = self.begin(0)
         await self.until(lambda: self.inside == 1 and not self.server.keys())
         self.patch(shared_turns, "HELD_SECONDS", 30)
         await self.nodes[1]._get(A, "next")
+        self.busy = False
         await held
         self.assertEqual(len(self.server.keys()), 1)
 
     async def test_no_redis(self) -> None:
         """Without Redis nobody waits for anybody."""
         self.server.kill()
-        await gatherResults([self.begin(node) for node in (0, 1, 2)])
-        self.assertEqual((self.most, self.done), (3, 3))
+        self.busy = True
+        working = [self.begin(node) for node in (0, 1, 2)]
+        await self.until(lambda: self.inside == 3)
+        self.busy = False
+        await gatherResults(working)
+        self.assertEqual(self.done, 3)

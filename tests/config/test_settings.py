@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +196,20 @@ class ReplacedTests(SynchronousTestCase):
         )
         error = self.assertRaises(ConfigError, settings.replaced, limits={"outbox_bytes": 1024})
         self.assertIn("max_event_to_client = 65536 is more than outbox_bytes = 1024", str(error))
+
+
+class NameTests(SynchronousTestCase):
+    def test_stored_as(self) -> None:
+        """The first process of a machine may have had other names; no other one takes anything over."""
+        self.patch(socket, "gethostname", lambda: "pi_4")
+        bus = Settings(bus_endpoint="tcp:localhost:6379")
+        for settings, names in (
+            (Settings(), ("", "pi-4-1", "pi-4")),
+            (bus, ("pi-4", "pi-4-1", "")),
+            (replace(bus, worker=1), ("pi-4-1", "pi-4", "")),
+            (replace(bus, worker=2), ("pi-4-2",)),
+        ):
+            self.assertEqual(settings.stored_as, names)
 
 
 class SecretTests(SynchronousTestCase):

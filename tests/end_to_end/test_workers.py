@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -30,14 +31,19 @@ CLIENTS = 40
 """So many that the kernel gives each of two workers some: that one gets none has a chance of 2 in 10 ** 12."""
 
 
+def short_folder(test: SynchronousTestCase) -> Path:
+    """Make a folder for a test; not mktemp(), as a socket's path must be short."""
+    folder = tempfile.TemporaryDirectory()
+    test.addCleanup(folder.cleanup)
+    return Path(folder.name)
+
+
 class Workers:
     """``taky --workers N`` as an operator runs it."""
 
-    def __init__(self, test: SynchronousTestCase, *options: str, bus: str | None) -> None:
+    def __init__(self, test: SynchronousTestCase, *options: str, bus: str | None, folder: Path | None = None) -> None:
         self._test = test
-        folder = tempfile.TemporaryDirectory()  # not mktemp(): a socket's path must be short
-        test.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        self.folder = folder or short_folder(test)
         self.data = self.folder / "data"
         self.port = free_port()
         (self.folder / "taky.conf").touch()
@@ -281,6 +287,30 @@ class WorkersTests(SynchronousTestCase):
         workers.launch(*twistd)
         workers.wait_for_log("door")
         self.eventually(lambda: self.serves(workers, 2), "it does not serve")
+
+    def test_grows_and_shrinks(self) -> None:
+        """With its store in Redis, too, a server has its files and accounts whatever number of processes it is."""
+        redis, folder, data, digest = RedisServer(self), short_folder(self), b"a map of the valley", ""
+        for count in (1, 2, 1, 2):
+            several = ["--workers=2"] if count > 1 else []
+            workers = Workers(self, *several, bus=redis.endpoint if several else None, folder=folder)
+            marti = free_port()
+            workers.options += [f"--store=redis:{redis.endpoint}", f"--marti-endpoint=tcp:{marti}:interface=127.0.0.1"]
+            workers.launch()
+            workers.wait_for_log("2 workers are started" if several else "Marti door tcp:")
+            address = f"http://127.0.0.1:{marti}/Marti/sync"
+            asked = RunningServer(workers.data / "taky-admin.sock")
+            if not digest:
+                asked.ask("users", action="add", name="anna", **{"in": ["Blue"], "out": ["Blue"]})
+                with urlopen(Request(f"{address}/upload?name=map.txt", data), timeout=20) as answer:
+                    digest = json.load(answer)["Hash"]
+            with urlopen(f"{address}/content?hash={digest}", timeout=20) as answer:
+                self.assertEqual(answer.read(), data)
+            with urlopen(f"{address}/search", timeout=20) as answer:
+                self.assertEqual([each["Name"] for each in json.load(answer)["results"]], ["map.txt"])
+            accounts = asked.ask("users", action="list")["accounts"]
+            self.assertEqual([(each["name"], each["in"]) for each in accounts], [("anna", ["Blue"])])
+            workers.end()
 
 
 class BalancerTests(SynchronousTestCase):

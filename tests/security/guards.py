@@ -252,7 +252,7 @@ GUARDS = (
     ),
     Guard(
         "enrollment/service.py",
-        "if invited is not None and not self.invites.is_open(invited):",
+        "if not self.invites.is_open(invited):",
         "if False:",
         ENROLLING,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from twisted.internet import reactor
@@ -40,11 +40,13 @@ class RedisTestCase(TestCase):
     async def tearDown(self) -> None:  # type: ignore[override]  # trial takes a coroutine
         await self.close()
 
-    async def open(self, import_groups: Collection[str] | None = None, node: str = "", **settings: Any) -> Kept:
+    async def open(
+        self, import_groups: Collection[str] | None = None, node: str = "", former: Sequence[str] = (), **settings: Any
+    ) -> Kept:
         """Open a store, after closing the one before."""
         await self.close()
         redis = Redis(reactor, RedisSettings(settings.pop("endpoint", self.server.endpoint), **settings))
-        store = RedisStore(IReactorTime(reactor), redis, HOST, import_groups, node)
+        store = RedisStore(IReactorTime(reactor), redis, HOST, import_groups, node, former)
         kept = await store.open()
         self.store = store
         return kept

@@ -113,13 +113,13 @@ class KeysTests(RedisTestCase):
         self.put(chat(2, recipient="late", expires=time.time() + 0.1))
         await self.close()
         await deferLater(IReactorTime(reactor), 0.2)
-        kept = await self.open(node="a-1")
+        kept = await self.open(node="a-1", former=("",))
         self.assertEqual((kept.accounts, [each.recipient for each in kept.chats]), ([account()], ["A"]))
         self.assertEqual([each.uid for each in kept.items], ["M"])
-        self.assertIn("2 records that this server kept before", self.log()[-1])
+        self.assertIn("2 records are taken over", self.log()[-1])
         kept = await self.open(node="b-2")
         self.assertEqual((kept.accounts, kept.chats), ([], []))
-        kept = await self.open(node="a-1")
+        kept = await self.open(node="a-1", former=("",))
         self.assertEqual((kept.accounts, [each.recipient for each in kept.chats]), ([account()], ["A"]))
         keys = self.server.keys(f"taky:{HOST}:store:*")
         self.assertEqual({key.split(b":")[3] for key in keys} - {b"items", b"written"}, {b"a-1", b"b-2"})
@@ -127,20 +127,38 @@ class KeysTests(RedisTestCase):
     async def test_becomes_several_nodes_later(self) -> None:
         """What the node has itself by then counts, and a Redis that is full keeps all of it where it is."""
         later = time.time() + 600
-        await self.open(node="a-1")
+        await self.open(node="a-1", former=("",))
         self.put(chat(1, recipient="A", expires=later))
         await self.open()
         self.put(chat(1, recipient="B", expires=later), chat(2, recipient="C", expires=later))
         await self.close()
         self.server.shell("CONFIG", "SET", "maxmemory", "1")
-        kept = await self.open(node="a-1")
+        kept = await self.open(node="a-1", former=("",))
         self.assertEqual([each.recipient for each in kept.chats], ["A", "C"])
         self.assertEqual(self.server.shell("HLEN", f"taky:{HOST}:store:chats"), 2)
         await self.close()
         self.server.shell("CONFIG", "SET", "maxmemory", "0")
-        kept = await self.open(node="a-1")
+        kept = await self.open(node="a-1", former=("",))
         self.assertEqual([each.recipient for each in kept.chats], ["A", "C"])
         self.assertEqual(self.server.shell("EXISTS", f"taky:{HOST}:store:chats"), 0)
+
+    async def test_becomes_one_again(self) -> None:
+        """A server that is one process again has what its first process had, whatever the name of that."""
+        later, former = time.time() + 600, ("host-1", "host")
+        await self.open(node="host")
+        self.put(chat(1, recipient="older", expires=later), chat(2, recipient="B", expires=later))
+        await self.open(node="host-1")
+        self.put(account(), chat(1, recipient="A", expires=later), item("M", expires=later))
+        await self.open(node="host-2")
+        self.put(chat(7, recipient="of the second", expires=later))
+        kept = await self.open(former=former)
+        self.assertEqual((kept.accounts, [each.recipient for each in kept.chats]), ([account()], ["A", "B"]))
+        self.assertEqual([each.uid for each in kept.items], ["M"])
+        self.put(chat(3, recipient="C", expires=later))
+        kept = await self.open(former=former)
+        self.assertEqual([each.recipient for each in kept.chats], ["A", "B", "C"])
+        keys = self.server.keys(f"taky:{HOST}:store:host*")
+        self.assertEqual({key.split(b":")[3] for key in keys if b":written:" not in key}, {b"host-2"})
 
 
 class OutageTests(RedisTestCase):

@@ -127,9 +127,10 @@ class Sharing:
         turns = SharedTurns(self._reactor, self._redis, self.shared)
 
         @asynccontextmanager
-        async def turn(invited: Invited) -> AsyncIterator[None]:
+        async def turn(invited: Invited, key_sha256: str) -> AsyncIterator[None]:
+            use = LISTS[SpentUse], f"{invited.hash}\n{key_sha256}"
             try:
-                async with turns.turn((LISTS[Invite], invited.hash)):
+                async with turns.turn((LISTS[Invite], invited.hash), [use]):
                     yield
             except NotOurTurn:
                 raise TooOften("another node of the server works on this invite; try again in a minute") from None

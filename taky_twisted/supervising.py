@@ -266,7 +266,7 @@ class Worker(ProcessProtocol):
     def _is_slow(self) -> None:
         # It is not killed: a large store may be brought up to date, and it gets no clients before it listens.
         self._supervisor.log.warn(
-            "worker {number} does not serve yet after {seconds:g} seconds; it is left to go on, and the next starts",
+            "worker {number} does not serve yet after {seconds:g} seconds; it is left to go on, but not waited for",
             number=self.number,
             seconds=START_SECONDS,
         )

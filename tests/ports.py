@@ -14,7 +14,7 @@ any program can be given it, even one that is being made to that very port.
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Find a port of loopback that nobody has; each call finds another one."""
+    """Find a port of loopback that nobody has, mostly another one each time."""
     while True:
         with socket.socket(socket.AF_INET, kind) as probe:
             try:

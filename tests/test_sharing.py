@@ -21,7 +21,7 @@ from taky_twisted.bus import shared_log, shared_turns
 from taky_twisted.config import Settings, SslSettings
 from taky_twisted.config.limits import Limits
 from taky_twisted.data_folder import DataFolder
-from taky_twisted.enrollment.issuing import Device
+from taky_twisted.enrollment.issuing import Device, Issued
 from taky_twisted.enrollment.register import CRL_NAME, CertificateRegister
 from taky_twisted.enrollment.service import NoUseLeft, TooOften
 from taky_twisted.enterprise_sync.files import Caller, Words
@@ -59,9 +59,11 @@ class CountingReload(Reloading):
 class Node:
     """What of a server has to do with sharing."""
 
-    def __init__(self, folder: Path, endpoint: str, *, http: bool = True, **ssl: Any) -> None:
+    def __init__(
+        self, folder: Path, endpoint: str, *, http: bool = True, register: Path | None = None, **ssl: Any
+    ) -> None:
         folder.mkdir(exist_ok=True)
-        self.register = CertificateRegister(folder / "cert-db.txt")
+        self.register = CertificateRegister(register or folder / "cert-db.txt")
         settings = Settings(
             bus_endpoint=endpoint, store="memory:", data_dir=folder, ssl=SslSettings(cert_db=self.register.path, **ssl)
         )
@@ -97,6 +99,11 @@ class Node:
     def connect(self, who: Principal) -> Subscription:
         """Connect somebody."""
         return self.router.subscribe(who, MemorySink(), "10.0.0.1:4711 at ssl:8089")
+
+
+def serial_of(issued: Issued) -> int:
+    """Make of a certificate what the client gets."""
+    return issued.certificate.serial_number
 
 
 class SharingTests(TestCase):
@@ -224,7 +231,8 @@ class SharingTests(TestCase):
         """Of devices that come to several nodes at the same moment only as many get a certificate as are invited."""
         self.folder.joinpath("ca").mkdir()
         files = written(self.folder / "ca", made_authority())
-        nodes = await self.start(3, ca=files.certificate, ca_key=files.key)
+        register = self.folder / "ca" / "cert-db.txt"  # as of workers on one machine
+        nodes = await self.start(3, ca=files.certificate, ca_key=files.key, register=register)
         enrollings = [node.api.enrolling for node in nodes if node.api is not None]
         token = enrollings[0].invites.invite("anna", 2)
         await self.eventually(lambda: all(each.invited("anna", token) for each in enrollings))
@@ -235,6 +243,17 @@ class SharingTests(TestCase):
             signing = each.enrollment.sign("anna", body, device, each.invited("anna", token), lambda issued: 1)
             asked.append(Deferred.fromCoroutine(signing).addErrback(lambda failure: failure.trap(NoUseLeft) and 0))
         self.assertEqual(sum(await gatherResults(asked)), 2)
+        token = enrollings[0].invites.invite("anna", 2)
+        await self.eventually(lambda: all(each.invited("anna", token) for each in enrollings))
+        body, serials = request(ec.generate_private_key(ec.SECP256R1()), "anna"), []
+        for each in enrollings:
+            assert each.enrollment is not None
+            signing = each.enrollment.sign("anna", body, Device("A"), each.invited("anna", token), serial_of)
+            serials.append(Deferred.fromCoroutine(signing))
+        self.assertEqual(len(set(await gatherResults(serials))), 1, "one device that asks several nodes")
+        self.assertEqual([invite.uses for invite in enrollings[0].invites], [1])
+        for each in enrollings:
+            each.invites.withdraw("anna")
         await self.eventually(lambda: not any(list(each.invites) for each in enrollings))
 
     async def test_invite_is_busy(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import DeferredLock
 
@@ -44,7 +44,7 @@ class TooOften(EnrollmentError):
 
 
 class Enrollment:
-    """Sign for clients, one after the other."""
+    """Sign for clients, one after the other; who waits for other nodes holds up nobody."""
 
     log = Logger()
 
@@ -59,9 +59,11 @@ class Enrollment:
         """
         self._clock, self._thread, self._issuing, self.invites = reactor, thread, issuing, invites
         self._turn = DeferredLock()
+        self._asking = 0
         self._signed: dict[str, list[float]] = {}  # when, by the key of the name; who was first comes first
-        self.turn: Callable[[Invited], AbstractAsyncContextManager[None]] = lambda invited: nullcontext()
-        """Keeps other nodes of the server away from an invite meanwhile; it may raise `TooOften`."""
+        self.turn: Callable[[Invited, str], AbstractAsyncContextManager[None]] = lambda invited, key: nullcontext()
+        """Keeps other nodes of the server away from an invite meanwhile, having read what they know of it and of the
+        key with that SHA-256; it may raise `TooOften`."""
 
     async def sign(
         self, name: str, body: bytes, device: Device, invited: Invited | None, pack: Callable[[Issued], T]
@@ -78,27 +80,33 @@ class Enrollment:
         Raises:
             EnrollmentError: it is not signed; the text says why, to the client as well.
         """
-        if len(self._turn.waiting) >= MAX_WAITING:
+        if self._asking > MAX_WAITING:
             raise TooOften("too many clients want a certificate at the moment; try again in a minute")
-        # In turn: of two requests with one token, only one may have its last use.
-        await self._turn.acquire()
+        self._asking += 1
         try:
             request = await self._thread.run(self._issuing.read, body, name)
-            digest = key_hash(request.key)
-            serial = self.invites.serial_of(invited, digest) if invited is not None else None
-            issued = await self._thread.run(self._issuing.again, serial) if serial is not None else None
-            if issued is not None:
-                return await self._thread.run(pack, issued)
             if invited is None:
-                return (await self._issue(name, request.key, device, pack))[0]
-            self._check(invited)
-            async with self.turn(invited):
+                packed, _ = await self._turn.run(self._issue, name, request.key, device, pack)
+                return cast(T, packed)
+            digest = key_hash(request.key)
+            if self.invites.serial_of(invited, digest) is None:
                 self._check(invited)
-                packed, serial = await self._issue(name, request.key, device, pack)
-                self.invites.spend(invited, digest, device.client_uid, serial)
-                return packed
+            async with self.turn(invited, digest):
+                # In turn on this node, too: of two requests with one token, only one may have its last use.
+                return await self._turn.run(self._use, invited, name, request.key, device, pack)
         finally:
-            self._turn.release()
+            self._asking -= 1
+
+    async def _use(self, invited: Invited, name: str, key: Any, device: Device, pack: Callable[[Issued], T]) -> T:
+        digest = key_hash(key)
+        serial = self.invites.serial_of(invited, digest)
+        issued = await self._thread.run(self._issuing.again, serial) if serial is not None else None
+        if issued is not None:
+            return await self._thread.run(pack, issued)
+        self._check(invited)
+        packed, serial = await self._issue(name, key, device, pack)
+        self.invites.spend(invited, digest, device.client_uid, serial)
+        return packed
 
     def _check(self, invited: Invited) -> None:
         if not self.invites.is_open(invited):

@@ -62,11 +62,14 @@ class HttpConnections(Service):
 
         It is the oldest one of the address that has most. None gives way to one that would have as many then.
         """
+        enough = self._per_address[host] + 1
+        if self._per_address.most_common(1)[0][1] <= enough:
+            return False  # who fills all this up himself does not make us look through all
 
         def number(channel: MartiChannel) -> int:
             return self._per_address[host_of(channel.address)]
 
-        unused = [each for each in self._all if each.is_unused and number(each) > self._per_address[host] + 1]
+        unused = [each for each in self._all if each.is_unused and number(each) > enough]
         if unused:
             max(unused, key=number).abort("others need its place, and there are many from there")
         return bool(unused)

@@ -24,6 +24,9 @@ class Entries:
     def __init__(self) -> None:
         self.refreshed: list[Place] = []
         self.flushed = 0
+        self.up = True
+        self.hangs: Deferred[None] | None = None
+        """Fires when what was changed is told; None: at once."""
 
     async def refresh(self, places: Sequence[Place]) -> None:
         """Note what is read again."""
@@ -32,6 +35,8 @@ class Entries:
     async def flush(self) -> None:
         """Note that what was changed is told."""
         self.flushed += 1
+        if self.hangs is not None:
+            await self.hangs
 
 
 class SharedTurnsTests(TestCase):
@@ -69,6 +74,11 @@ class SharedTurnsTests(TestCase):
         """Begin a turn."""
         return Deferred.fromCoroutine(self.work(node, place))
 
+    async def nobody_has_it(self) -> None:
+        """Wait until no turn is left in Redis."""
+        await self.until(lambda: self.server.keys() == set())
+        self.assertEqual([node._locks for node in self.nodes], [{}] * 3)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something is so."""
         while not condition():
@@ -78,8 +88,27 @@ class SharedTurnsTests(TestCase):
         """Nodes work one after the other, each from what the one before has made of it; nothing is left in Redis."""
         await gatherResults([self.begin(node) for node in (0, 1, 2)])
         self.assertEqual((self.most, self.done), (1, 3))
+        await self.nobody_has_it()
         self.assertEqual([(each.refreshed, each.flushed) for each in self.entries], [([A], 1)] * 3)
-        self.assertEqual(self.server.keys(), set())
+
+    async def test_more(self) -> None:
+        """What belongs to the entry is read with it."""
+        async with self.nodes[0].turn(A, [B]):
+            self.assertEqual(self.entries[0].refreshed, [A, B])
+        await self.nobody_has_it()
+
+    async def test_here(self) -> None:
+        """So it is for several on one node; one of them asks Redis, and only so many wait."""
+        self.patch(shared_turns, "MAX_WAITING", 3)
+        self.busy = True
+        working = [self.begin(0) for _ in range(4)]
+        await self.until(lambda: self.inside == 1)
+        with self.assertRaises(NotOurTurn):
+            await self.work(0)
+        self.busy = False
+        await gatherResults(working)
+        self.assertEqual((self.most, self.done), (1, 4))
+        await self.nobody_has_it()
 
     async def test_other_entries(self) -> None:
         """Who works on something else is not waited for."""
@@ -93,7 +122,7 @@ class SharedTurnsTests(TestCase):
         """A turn that fails ends, too."""
         with self.assertRaises(ValueError):
             await self.work(0, fail=True)
-        self.assertEqual(self.server.keys(), set())
+        await self.nobody_has_it()
 
     async def test_left(self) -> None:
         """Neither one who does not wait to the end of his turn holds up others, nor one who leaves the queue."""
@@ -107,12 +136,45 @@ class SharedTurnsTests(TestCase):
         held.addErrback(lambda _: None).cancel()
         self.inside, self.busy = 0, False
         await self.work(2)
-        self.assertEqual((self.done, self.server.keys()), (1, set()))
+        self.assertEqual(self.done, 1)
+        await self.nobody_has_it()
+
+    async def test_left_at_the_end(self) -> None:
+        """Who leaves while the others are told what was changed does not keep his turn."""
+        self.entries[0].hangs = Deferred()
+        working = self.begin(0)
+        await self.until(lambda: self.entries[0].flushed == 1)
+        working.addErrback(lambda _: None).cancel()
+        self.assertEqual(len(self.server.keys()), 1)
+        self.entries[0].hangs.callback(None)
+        await self.nobody_has_it()
+
+    async def test_not_in_step(self) -> None:
+        """Where Redis is back, and what others have changed is not known yet, that is waited for, but not for long."""
+        self.entries[0].up = False
+        working = self.begin(0)
+        await self.until(lambda: len(self.server.keys()) == 1)
+        await deferLater(reactor, 0.03)
+        self.assertEqual(self.inside, 0)
+        self.entries[0].up = True
+        await working
+        await self.nobody_has_it()
+        self.patch(shared_turns, "TRIES", 2)
+        self.entries[0].up = False
+        await self.work(0)
+        self.assertEqual(self.done, 2)
+
+    async def test_not_told(self) -> None:
+        """A turn whose changes cannot be told is kept, until it ends by itself."""
+        async with self.nodes[0].turn(A):
+            self.entries[0].up = False
+        await self.until(lambda: self.nodes[0]._locks == {})
+        self.assertEqual(len(self.server.keys()), 1)
 
     async def test_dead_node(self) -> None:
         """The turn of a node that has died ends by itself; until then nobody works, and who has waited long is told."""
         self.patch(shared_turns, "TRIES", 3)
-        await self.nodes[0]._get(A, "dead")
+        await self.nodes[0]._get("dead", [A])
         (key,) = self.server.keys()
         with self.assertRaises(NotOurTurn):
             await self.work(1)
@@ -129,10 +191,10 @@ class SharedTurnsTests(TestCase):
             answers = iter([number == free_at for number in range(1, TRIES + 2)])
             self.patch(self.nodes[0]._redis, "begin_turn", lambda *asked, answers=answers: succeed(next(answers)))
             if free_at <= TRIES:
-                await self.nodes[0]._get(A, "late")
+                await self.nodes[0]._get("late", [A])
             else:
                 with self.assertRaises(NotOurTurn):
-                    await self.nodes[0]._get(A, "late")
+                    await self.nodes[0]._get("late", [A])
             self.assertEqual(len(list(answers)), TRIES + 1 - min(free_at, TRIES))
 
     async def test_late(self) -> None:
@@ -142,7 +204,7 @@ class SharedTurnsTests(TestCase):
         held = self.begin(0)
         await self.until(lambda: self.inside == 1 and not self.server.keys())
         self.patch(shared_turns, "HELD_SECONDS", 30)
-        await self.nodes[1]._get(A, "next")
+        await self.nodes[1]._get("next", [A])
         self.busy = False
         await held
         self.assertEqual(len(self.server.keys()), 1)

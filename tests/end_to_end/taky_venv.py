@@ -25,7 +25,7 @@ def taky_python() -> str:
     python, made = folder / "venv" / "bin" / "python", folder / "made"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
+        if not (made.exists() and python.exists()):  # the Python may be gone that it was made with
             _run(sys.executable, "-m", "venv", "--clear", str(folder / "venv"))
             _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS)
             made.touch()

@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from taky_twisted.enrollment import service as module
 from taky_twisted.enrollment.errors import BadRequest, Banned
 from taky_twisted.enrollment.invites import GRACE_SECONDS, Invited, Invites
-from taky_twisted.enrollment.issuing import Device, Issued
+from taky_twisted.enrollment.issuing import Device, Issued, key_hash
 from taky_twisted.enrollment.service import HOUR, Enrollment, NoUseLeft, TooOften
+from taky_twisted.enrollment.signing_requests import read_request
 from taky_twisted.enterprise_sync.disk_thread import DiskThread
 from taky_twisted.stores.memory import MemoryStore
 from tests.enrollment.site_files import issuing_in
@@ -100,25 +101,56 @@ class EnrollmentTests(SynchronousTestCase):
         self.assertEqual(self.issued(), 1)
 
     def test_turn(self) -> None:
-        """What another node does with an invite before it is this one's turn counts; who needs no invite needs none."""
-        turns = []
+        """What other nodes do with an invite before it is this one's turn counts."""
+        invited, spent = self.invited(2), key_hash(read_request(self.body).key)
+        turns: list[str] = []
 
         @asynccontextmanager
-        async def turn(invited: Invited) -> AsyncIterator[None]:
-            turns.append(self.invites.is_open(invited))
-            if len(turns) == 2:
+        async def turn(invited: Invited, key_sha256: str) -> AsyncIterator[None]:
+            turns.append(key_sha256)
+            if len(turns) == 3:
                 self.invites.take_in(invited.hash, None)
             yield
 
         self.enrollment.turn = turn
+        first = self.sign(self.body, invited)
+        self.assertEqual(self.sign(self.body, invited), first)
+        self.assertEqual(turns, [spent, spent])
+        self.assertRaises(NoUseLeft, self.sign, self.new_body(), invited)
+        self.assertRaises(NoUseLeft, self.sign, self.new_body(), invited)
+        self.assertEqual((len(turns), self.issued()), (3, 1))
+
+    def test_same_key_elsewhere(self) -> None:
+        """A device that asked another node a moment ago gets the certificate that it got there; no use is taken off."""
         invited = self.invited(2)
-        self.sign(self.body, invited)
-        self.sign(self.body, invited)
-        self.assertEqual(turns, [True])
-        self.assertRaises(NoUseLeft, self.sign, self.new_body(), invited)
-        self.assertRaises(NoUseLeft, self.sign, self.new_body(), invited)
-        self.sign(self.body)
-        self.assertEqual((turns, self.issued()), ([True, True], 2))
+        first = self.sign(self.body, invited)
+        (use,) = self.invites._all_spent()
+        self.invites.take_in_use(use.key, None)
+
+        @asynccontextmanager
+        async def turn(invited: Invited, key_sha256: str) -> AsyncIterator[None]:
+            self.invites.take_in_use(use.key, use)
+            yield
+
+        self.enrollment.turn = turn
+        self.assertEqual(self.sign(self.body, invited), first)
+        self.assertEqual([invite.uses for invite in self.invites], [1])
+
+    def test_nobody_is_held_up(self) -> None:
+        """While somebody waits for his turn others are signed for, and one who has a password needs none."""
+        waiting: Deferred[None] = Deferred()
+
+        @asynccontextmanager
+        async def turn(invited: Invited, key_sha256: str) -> AsyncIterator[None]:
+            await waiting
+            yield
+
+        self.enrollment.turn = turn
+        held = self.begin(self.body, self.invited())
+        self.sign(self.new_body())
+        self.assertNoResult(held)
+        waiting.callback(None)
+        self.reactor.wait(held)
 
     def test_same_key_at_once(self) -> None:
         """A device that asks twice at the same moment gets the same certificate twice."""

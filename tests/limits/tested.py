@@ -258,6 +258,7 @@ FIXED = {
     "bus.shared_log.OPEN_SECONDS": "bus.test_shared_log.SharedLogTests.test_no_redis",
     "bus.shared_log.SYNC_SECONDS": "bus.test_shared_log.SharedLogTests.test_slow",
     "bus.shared_turns.HELD_SECONDS": "bus.test_shared_turns.SharedTurnsTests.test_dead_node",
+    "bus.shared_turns.MAX_WAITING": "bus.test_shared_turns.SharedTurnsTests.test_here",
     "bus.shared_turns.TRIES": "bus.test_shared_turns.SharedTurnsTests.test_tries",
     "bus.file_exchange.MAX_ANSWERS": "bus.test_file_exchange.FileExchangeTests.test_strange_requests",
     "stores.redis.ALL_SECONDS": "stores.test_redis.StartTests.test_too_slow",

@@ -31,6 +31,10 @@ class Synced:
         return f"{self.kind}\n{self.name}"
 
 
+ALONE = Synced("", "alone", "", "")
+"""What a store has after a run without other nodes, whose changes none of those has heard of."""
+
+
 Record = Union[
     Item,
     Tombstone,

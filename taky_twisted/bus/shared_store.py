@@ -24,7 +24,7 @@ from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore, StoreState
 from taky_twisted.logs import Logger
 from taky_twisted.record_codec import UnreadableRecord, decode, encode
-from taky_twisted.records import LISTS, Kept, Record
+from taky_twisted.records import ALONE, LISTS, Kept, Record, Synced
 from taky_twisted.routing.records import ActiveGroups
 from taky_twisted.video.records import VideoConnection
 
@@ -47,7 +47,8 @@ class SharedStore:
         Args:
             own: the node's own store.
             shared: not started yet.
-            lossy: whether what the node's own store does not have at the start may have been lost.
+            lossy: whether what the node's own store does not have at the start may have been lost; not if it was the
+                only node in between, which may have removed it.
         """
         self._own, self._shared, self._lossy = own, shared, lossy
         self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in SHARED}
@@ -104,8 +105,17 @@ class SharedStore:
     def _opened(self, kept: Kept) -> Kept:
         for kind, records in self._records.items():
             records.update((record.key, record) for record in getattr(kept, LISTS[kind]))
+        if self._lossy and ALONE in kept.synced:
+            self._lossy = False
+            for kind in SHARED:
+                self._share(kind)
+            self._shared.when_synced().addCallback(self._has_met_others)
         self._shared.restore(kept.synced)
         return kept
+
+    def _has_met_others(self, they_know: bool) -> None:
+        if they_know:
+            self._own.remove(Synced, ALONE.key)
 
     def _share(self, kind: type[Record]) -> None:
         shared = Kind(

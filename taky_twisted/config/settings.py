@@ -224,11 +224,12 @@ class Settings:
     def stored_as(self) -> tuple[str, ...]:
         """The names under which a store that all nodes use may have what is this process's own; the first is today's.
 
-        The others are those that the first process of a machine had when there was another number of them.
+        The others are those that the first process of a machine had when there was another number of them. No machine
+        is called as the worker of another one.
         """
         host = self._host_name
-        now = self.node_name if self.bus is not None else ""
-        others = (name for name in (f"{host}-1", host, "") if name != now)
+        now = "" if self.bus is None else host if self.worker is None else f"{host}_{self.worker}"
+        others = (name for name in (f"{host}_1", host, "") if name != now)
         return (now, *others) if self.worker in (None, 1) else (now,)
 
     @property

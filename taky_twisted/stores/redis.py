@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from taky_twisted.interfaces import StoreError, StoreState
 from taky_twisted.logs import Logger
+from taky_twisted.records import ALONE, Synced
 from taky_twisted.redis_client import Redis, RedisError, RedisRefused
 from taky_twisted.stores.redis_places import Command, Places, decoded
 from taky_twisted.stores.redis_reading import READ_SECONDS, Reading
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from taky_twisted.records import Kept, Record
-    from taky_twisted.stores.redis_reading import Found
 
 OPEN_SECONDS = 10.0
 """How long a Redis that does not answer yet is waited for at the start."""
@@ -78,6 +78,7 @@ class RedisStore:
         self._import_groups = import_groups
         run = secrets.token_hex(8)
         self._places = Places(hostname, run, node)
+        self._is_alone = not node
         self._former = [Places(hostname, run, name) for name in former]
         self._behind = WriteBehind(clock, self._write, self.where, COLLECT_SECONDS, RETRY_SECONDS)
         self._records: dict[Place, Record] = {}
@@ -85,6 +86,8 @@ class RedisStore:
         """Numbers of the last batches that Redis was asked to do, and said that it has done."""
         self._incomplete = False
         """Whether Redis has lost something that it had."""
+        self._leftover: list[str] = []
+        """Keys of former names: they are deleted as soon as this name has what they held, or that would come back."""
         self._closed = False
 
     def open(self) -> Deferred[Kept]:
@@ -116,23 +119,20 @@ class RedisStore:
         for place in found.gone:
             self._behind.found(place)
             self._behind.remove(*place)
-        self._redis.watch(self._came, self._went)
-        if found.former:
-            await self._take_over(found)
-        return found.kept
-
-    async def _take_over(self, found: Found) -> None:
+        if found.taken:
+            self.log.info(
+                "{count} records are taken over that this server kept in Redis when it was another number of processes",
+                count=len(found.taken),
+            )
         for record in found.taken:
             self._behind.put(record)
-        await self._behind.flush()
-        if not self._behind.state.writable:
-            return  # the next start sees to it
-        self.log.info(
-            "{count} records are taken over that this server kept in Redis when it was another number of processes",
-            count=len(found.taken),
-        )
-        with suppress(RedisError):
-            await self._redis.call("DEL", *found.former)
+        if self._is_alone and any(isinstance(record, Synced) for record in found.taken):
+            self.put(ALONE)
+        self._leftover = found.former
+        self._redis.watch(self._came, self._went)
+        if found.former:
+            await self._behind.flush()
+        return found.kept
 
     async def _try_to_write(self) -> None:
         try:
@@ -192,6 +192,9 @@ class RedisStore:
             await self._do(changes.items())
             if self._incomplete:
                 await self._write_anew()
+            if self._leftover:
+                await self._redis.call("DEL", *self._leftover)
+                self._leftover = []
         except RedisError as error:
             raise _cannot_write(error) from error
 

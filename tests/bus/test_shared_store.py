@@ -16,7 +16,7 @@ from taky_twisted.enterprise_sync.records import StoredFile
 from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore
 from taky_twisted.record_codec import encode
-from taky_twisted.records import Record
+from taky_twisted.records import ALONE, Record
 from taky_twisted.stores.memory import MemoryStore
 from tests.bus.memory_redis import MemoryRedis, MemorySharedRedis
 from tests.fakes import LogLines
@@ -103,6 +103,26 @@ class SharedStoreTests(SynchronousTestCase):
             self.other.store.remove(type(record), record.key)
         self.settle()
         self.assertEqual(list(self.kept(self.one).values()), [item()])
+
+    def test_alone_in_between(self) -> None:
+        """What such a node has removed while it was the only one is removed for all; then it may lose things again."""
+        self.one, self.other = (Node(self.redis, self.clock, lossy=True) for _ in range(2))
+        self.start()
+        self.one.store.put(account())
+        self.settle()
+        for removes, left in ((True, []), (False, [account()])):
+            self.one.log.stopService()
+            self.one.own.remove(Account, account().key)
+            if removes:
+                self.one.own.put(ALONE)
+            self.one = Node(self.redis, self.clock, self.one.own, lossy=True)
+            self.one.start()
+            self.settle()
+            for node in (self.one, self.other):
+                self.assertEqual(list(self.kept(node).values()), left)
+            self.assertNotIn(ALONE, self.successResultOf(self.one.own.open()).synced)
+            self.one.store.put(account())
+            self.settle()
 
     def test_lossy(self) -> None:
         """What is missing in a store that loses nothing was removed by somebody; from one that may, it comes back."""

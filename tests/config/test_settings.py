@@ -204,10 +204,10 @@ class NameTests(SynchronousTestCase):
         self.patch(socket, "gethostname", lambda: "pi_4")
         bus = Settings(bus_endpoint="tcp:localhost:6379")
         for settings, names in (
-            (Settings(), ("", "pi-4-1", "pi-4")),
-            (bus, ("pi-4", "pi-4-1", "")),
-            (replace(bus, worker=1), ("pi-4-1", "pi-4", "")),
-            (replace(bus, worker=2), ("pi-4-2",)),
+            (Settings(), ("", "pi-4_1", "pi-4")),
+            (bus, ("pi-4", "pi-4_1", "")),
+            (replace(bus, worker=1), ("pi-4_1", "pi-4", "")),
+            (replace(bus, worker=2), ("pi-4_2",)),
         ):
             self.assertEqual(settings.stored_as, names)
 

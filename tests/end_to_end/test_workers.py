@@ -289,9 +289,13 @@ class WorkersTests(SynchronousTestCase):
         self.eventually(lambda: self.serves(workers, 2), "it does not serve")
 
     def test_grows_and_shrinks(self) -> None:
-        """With its store in Redis, too, a server has its files and accounts whatever number of processes it is."""
+        """With its store in Redis, too, a server has its files and accounts whatever number of processes it is.
+
+        What is removed is so for good.
+        """
         redis, folder, data, digest = RedisServer(self), short_folder(self), b"a map of the valley", ""
-        for count in (1, 2, 1, 2):
+        names = ["anna"]
+        for run, count in enumerate((1, 2, 1, 2)):
             several = ["--workers=2"] if count > 1 else []
             workers = Workers(self, *several, bus=redis.endpoint if several else None, folder=folder)
             marti = free_port()
@@ -300,7 +304,7 @@ class WorkersTests(SynchronousTestCase):
             workers.wait_for_log("2 workers are started" if several else "Marti door tcp:")
             address = f"http://127.0.0.1:{marti}/Marti/sync"
             asked = RunningServer(workers.data / "taky-admin.sock")
-            if not digest:
+            if run == 0:
                 asked.ask("users", action="add", name="anna", **{"in": ["Blue"], "out": ["Blue"]})
                 with urlopen(Request(f"{address}/upload?name=map.txt", data), timeout=20) as answer:
                     digest = json.load(answer)["Hash"]
@@ -308,8 +312,19 @@ class WorkersTests(SynchronousTestCase):
                 self.assertEqual(answer.read(), data)
             with urlopen(f"{address}/search", timeout=20) as answer:
                 self.assertEqual([each["Name"] for each in json.load(answer)["results"]], ["map.txt"])
+            if run == 1:
+                asked.ask("users", action="add", name="bert", **{"in": ["Blue"], "out": ["Blue"]})
+                asked.ask("invites", action="invite", name="carla")
+                names = ["anna", "bert", "carla"]
             accounts = asked.ask("users", action="list")["accounts"]
-            self.assertEqual([(each["name"], each["in"]) for each in accounts], [("anna", ["Blue"])])
+            self.assertEqual([each["name"] for each in accounts], names)
+            self.assertEqual(accounts[0]["in"], ["Blue"])
+            invites = asked.ask("invites", action="list")["invites"]
+            self.assertEqual([each["name"] for each in invites], ["carla"] if run in (1, 2) else [])
+            if run == 2:
+                asked.ask("users", action="remove", name="anna")
+                asked.ask("invites", action="withdraw", name="carla")
+                names = ["bert", "carla"]
             workers.end()
 
 

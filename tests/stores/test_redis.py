@@ -13,7 +13,9 @@ from twisted.internet.task import Clock, deferLater
 
 from taky_twisted.config.values import RedisSettings
 from taky_twisted.cot.event import PROLOG
+from taky_twisted.identity.records import Account
 from taky_twisted.interfaces import EventStore, StoreError
+from taky_twisted.records import ALONE, Synced
 from taky_twisted.redis_client import Redis, RedisAway
 from taky_twisted.routing.records import Item, MissedChat
 from taky_twisted.stores import redis as redis_store
@@ -141,6 +143,32 @@ class KeysTests(RedisTestCase):
         kept = await self.open(node="a-1", former=("",))
         self.assertEqual([each.recipient for each in kept.chats], ["A", "C"])
         self.assertEqual(self.server.shell("EXISTS", f"taky:{HOST}:store:chats"), 0)
+
+    async def test_alone(self) -> None:
+        """A run without the other nodes is remembered, once they have agreed on something."""
+        synced = Synced("accounts", "a", "1" * 27, "d")
+        self.assertEqual((await self.open()).synced, [])
+        self.assertEqual((await self.open(node="a_1", former=("",))).synced, [])
+        self.put(synced)
+        self.assertEqual((await self.open(node="a_1", former=("",))).synced, [synced])
+        self.assertEqual((await self.open(former=("a_1",))).synced, [synced])
+        self.assertCountEqual((await self.open(node="a_1", former=("",))).synced, [synced, ALONE])
+
+    async def test_removed_while_full(self) -> None:
+        """What is removed after it was taken over does not come back, also if Redis was full in between."""
+        later, full = time.time() + 600, ("CONFIG", "SET", "maxmemory")
+        await self.open()
+        self.put(account(), chat(1, recipient="A", expires=later), chat(2, recipient="B", expires=later))
+        await self.close()
+        self.server.shell(*full, "1")
+        await self.open(node="a-1", former=("",))
+        assert self.store is not None
+        self.store.remove(Account, account().key)
+        self.store.remove(MissedChat, "1")
+        self.server.shell(*full, "0")
+        await self.eventually(lambda: self.server.shell("EXISTS", f"taky:{HOST}:store:chats") == 0)
+        kept = await self.open(node="a-1", former=("",))
+        self.assertEqual((kept.accounts, [each.recipient for each in kept.chats]), ([], ["B"]))
 
     async def test_becomes_one_again(self) -> None:
         """A server that is one process again has what its first process had, whatever the name of that."""

@@ -100,10 +100,10 @@ class _Shape:
         Raises:
             KeyError: it lacks what every event has, or something stands where no value does.
         """
-        assert reader.point is not None
+        point = reader.point or {}  # quotes in text can make a value of an element
         self._tags = markup.count(b"<")
         self._root = _places([reader.root[name] for name in _ROOT])
-        self._point = _places([reader.point[name] for name in _POINT])
+        self._point = _places([point[name] for name in _POINT])
         self._has_marti = bool(reader.edits)
         self._reader = reader
         platform, _, version = (reader.detail.takv or "").partition(":")

@@ -10,7 +10,7 @@ from taky_twisted.cot.errors import MalformedEvent
 from taky_twisted.cot.event import Event
 from taky_twisted.cot.shapes import _TEXT, MAX_BYTES, MAX_DETAIL_BYTES, MAX_DETAILS, MAX_SHAPES, Shapes
 from taky_twisted.cot.xmlcodec import decode
-from tests.samples import cancel, chat, control, delete, emergency, marker, ping, sa, to, xml
+from tests.samples import POINT, cancel, chat, control, delete, emergency, marker, ping, sa, to, xml
 
 DOCUMENTS = (
     sa("A", "FOX"),
@@ -42,6 +42,9 @@ DOCUMENTS = (
     xml().replace(b"<detail></detail>", b""),
     xml().replace(b"</event>", b"</event >"),
     xml(detail='<__chat id="i" chatroom="r"/><takv platform="p"/><contact endpoint="" callsign="c"/>'),
+    xml(point='<detail/>"' + POINT + '"').replace(b"<detail></detail>", b""),
+    xml().replace(b"<detail></detail>", b'"<detail></detail>"'),
+    xml(detail='"<contact callsign="c"/>"', marti=to("B")),
 )
 VALUES = st.one_of(
     st.sampled_from(

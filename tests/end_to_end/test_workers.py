@@ -29,6 +29,8 @@ from tests.samples import ping, sa
 STEP_SECONDS = 0.05
 CLIENTS = 40
 """So many that the kernel gives each of two workers some: that one gets none has a chance of 2 in 10 ** 12."""
+LAST_DOOR = "taky-mgmt.sock is open"
+"""What a process says when it serves; other doors are open before, and hold who comes."""
 
 
 def short_folder(test: SynchronousTestCase) -> Path:
@@ -301,7 +303,7 @@ class WorkersTests(SynchronousTestCase):
             marti = free_port()
             workers.options += [f"--store=redis:{redis.endpoint}", f"--marti-endpoint=tcp:{marti}:interface=127.0.0.1"]
             workers.launch()
-            workers.wait_for_log("2 workers are started" if several else "Marti door tcp:")
+            workers.wait_for_log("2 workers are started" if several else LAST_DOOR)
             address = f"http://127.0.0.1:{marti}/Marti/sync"
             asked = RunningServer(workers.data / "taky-admin.sock")
             if run == 0:
@@ -339,7 +341,7 @@ class BalancerTests(SynchronousTestCase):
         self.server.options[3] = f"--cot-endpoint={self.endpoint(self.cot)}"
         self.server.options.append(f"--marti-endpoint={self.endpoint(self.marti)}")
         self.server.launch()
-        self.server.wait_for_log("Marti door ssl:")
+        self.server.wait_for_log(LAST_DOOR)
         self.asked = RunningServer(self.server.data / "taky-admin.sock")
 
     def endpoint(self, port: int) -> str:

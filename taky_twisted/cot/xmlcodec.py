@@ -230,8 +230,8 @@ class Reader:
 
     def _end_of_element(self) -> int:
         at = self._parser.CurrentByteIndex
-        # Behind an empty-element tag expat already stands at its end, perhaps before the end tag of its parent.
-        return self._document.index(b">", at) + 1 if self._document.startswith(b"</marti", at) else at
+        # Behind an empty-element tag expat already stands at its end, before anything, also what it will complain about.
+        return self._document.find(b">", at) + 1 if self._document.startswith(b"</marti", at) else at
 
     def _read_child(self, name: str, attributes: dict[str, str]) -> None:
         detail, get = self.detail, attributes.get

@@ -113,6 +113,8 @@ class DecodeTests(Refusals):
             self.assertRefused(xml(detail=inner), "not well-formed XML: ")
         self.assertRefused(xml() + xml(), "not well-formed XML: junk after document element")
         self.assertRefused(b"", "not well-formed XML")
+        for end in (b"</marti", b"</marti>", b"</martian", b""):
+            self.assertRefused(b"<event><detail><marti/>" + end, "not well-formed XML: ")
 
     def test_doctype(self) -> None:
         """A document type declaration is refused before anything in it is looked at."""

@@ -230,7 +230,7 @@ class Reader:
 
     def _end_of_element(self) -> int:
         at = self._parser.CurrentByteIndex
-        # Behind an empty-element tag expat already stands at its end, before anything, also what it will complain about.
+        # Behind an empty-element tag expat already stands at its end, before what it may complain about.
         return self._document.find(b">", at) + 1 if self._document.startswith(b"</marti", at) else at
 
     def _read_child(self, name: str, attributes: dict[str, str]) -> None:

@@ -102,11 +102,15 @@ class StreamClient:
         return self.wait_for(lambda event: event.get("type") == type_, seconds)
 
     def so_far(self) -> list[Element]:
-        """Read everything that the server had to say up to now: it is pinged and its pong waited for."""
-        self.say(ping())
+        """Read everything that the server had to say up to now: it is pinged and its pong waited for, twice.
+
+        The first pong overtakes what is collected for all in the turn of the reactor in which the ping is read.
+        """
         events = []
-        while (event := self.hear()).get("uid") != "takPong":
-            events.append(event)
+        for _ in range(2):
+            self.say(ping())
+            while (event := self.hear()).get("uid") != "takPong":
+                events.append(event)
         return events
 
     def uids(self) -> list[str | None]:

@@ -196,7 +196,7 @@ class RedisBusTests(TestCase):
         a, b = await self.start("a", "b")
         a.say(7)
         await a.bus.stopService()
-        await self.until(lambda: b.ear.told[-1] == ("gone", "a", True), 1.0)
+        await self.until(lambda: b.ear.told[-1] == ("gone", "a", True), 10.0)
         self.assertEqual(b.ear.numbers[a.bus.instance], list(range(7)))
 
     async def test_killed_node(self) -> None:
@@ -247,7 +247,7 @@ class RedisBusTests(TestCase):
         begun = time.monotonic()
         node.bus.startService()
         await node.bus.started
-        self.assertLess(time.monotonic() - begun, 6.0)
+        self.assertLess(time.monotonic() - begun, 10.0)
         self.assertFalse(node.bus.up)
         self.redis.start()
         await self.until(lambda: node.bus.up, 5.0)

@@ -57,7 +57,7 @@ class WebServer:
 
 class SelfTestTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(self_test, "SECONDS", 0.2)
+        self.patch(self_test, "SECONDS", 10)
         self.client = SelfTest("127.0.0.1", None)
         self.callers: list[socket.socket] = []
 
@@ -128,20 +128,21 @@ class SelfTestTests(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """A server that says nothing, or hangs up, is not waited for for long."""
-        self.assert_failed(self.streams(lambda caller: threading.Event().wait(0.5) and None), "nothing was heard of it")
         self.assert_failed(
             self.streams(lambda caller: caller.recv(1 << 16) and None), "the server ended the connection"
         )
+        self.patch(self_test, "SECONDS", 0.2)
+        over = threading.Event()
+        self.addCleanup(over.set)
+        self.assert_failed(self.streams(lambda caller: over.wait(30) and None), "nothing was heard of it")
 
     def test_round(self) -> None:
         """What one client says the other hears."""
-        self.patch(self_test, "SECONDS", 10)
         finding = self.streams(self.repeat)
         self.assertEqual((finding.level, finding.what[:8]), ("ok", "an event"))
 
     def test_tls(self) -> None:
         """Over TLS the client believes the site's authority alone, and shows a certificate that nobody keeps."""
-        self.patch(self_test, "SECONDS", 10)
         folder = Path(self.mktemp()).absolute()
         pki = PKI(folder)
         pki.write("ca.key", Credentials(pki.ca.key, pki.ca.certificate, pki.ca.certificate).key_pem())

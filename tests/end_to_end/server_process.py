@@ -47,11 +47,16 @@ class ServerProcess:
         test.addCleanup(self.kill)
 
     def start(self) -> ServerProcess:
-        """Start it and wait until its doors are open."""
+        """Start it and wait until it serves."""
         self.launch()
         doors = sum("endpoint" in option for option in self._options)
         self.wait_for_log(rf"(?s)(door .* is open on .*){{{doors}}}", START_SECONDS)
+        self.wait_until_served()
         return self
+
+    def wait_until_served(self) -> None:
+        """Wait until its doors hold nobody any more: they are open before everything that was kept is there."""
+        self.wait_for_log(r"taky-mgmt\.sock", START_SECONDS)
 
     def launch(self, *twistd_options: str) -> None:
         """Start it and do not wait; by default in the foreground."""

@@ -14,9 +14,9 @@ import re
 import time
 from hashlib import sha256
 from http.client import HTTPException
-from pathlib import Path
 from threading import Thread
 
+from tests.disk import Disk
 from tests.end_to_end.server_process import ServerProcess
 from tests.end_to_end.stream_client import StreamClient
 from tests.end_to_end.test_stored_files import DOORS, FilesTestCase
@@ -35,31 +35,6 @@ BUSY_SECONDS = (KEPT_SECONDS + 0.2, KEPT_SECONDS + 1.5)
 QUIET_SECONDS = 1.0
 _NUMBER = re.compile(rb'<n at="(\d+)"/>')
 _UID = re.compile(rb'uid="(M-\d+)"')
-
-
-class Disk:
-    """How long the disk needs for a few bytes, looked at all the time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path, self._begun, self._slowest = folder / "disk", time.monotonic(), 0.0
-        self.stopping = False
-        self.thread = Thread(target=self._write)
-        self.thread.start()
-
-    def slowest(self) -> float:
-        """Take the longest time since this was asked last, that which is not over included, in seconds."""
-        slowest, self._slowest = max(self._slowest, time.monotonic() - self._begun), 0.0
-        return slowest
-
-    def _write(self) -> None:
-        with self._path.open("wb") as file:
-            while not self.stopping:
-                self._begun = time.monotonic()
-                file.write(b"0123456789")
-                file.flush()
-                os.fsync(file.fileno())
-                self._slowest = max(self._slowest, time.monotonic() - self._begun)
-                time.sleep(0.1)
 
 
 class KillsTests(FilesTestCase):
@@ -161,7 +136,6 @@ class KillsTests(FilesTestCase):
                 self.said.setdefault(uid, []).append((arrivals.get(number, killed), 0 if gone else number))
             self.order.clear()
             self.server.start()
-            self.server.wait_for_log("taky-mgmt.sock")  # it takes people in
             self.check(killed, kept)
         self.stopping = True
         uploading.join()

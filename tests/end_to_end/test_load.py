@@ -91,7 +91,7 @@ class LoadTests(ServerTestCase):
             self.assertLess(time.monotonic(), end, "events are missing")
             crowd.read(0.05)
         waits = sorted(at - sent[number] for arrived in crowd.arrived for number, at in arrived.items())
-        self.assertLess(waits[len(waits) * 99 // 100], 1.0)
+        self.assertLess(waits[len(waits) * 99 // 100], 5.0)
         self.assertLess(self.server.memory() - before, 32 << 20)
 
         clients[0].socket.sendall(marker("END", now=time.time()))

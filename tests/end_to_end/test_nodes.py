@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tests.end_to_end.node_site import Load, NodesTestCase
@@ -15,6 +17,8 @@ SOAK_SECONDS = 60
 SOAK_RATE = 500
 """Events in a second, by all together."""
 GONE_SECONDS = 10
+AGREED_SECONDS = 10
+"""When nodes agree after an outage, also on a machine that has much else to do; else it takes less than five."""
 """Within what time everybody is told of the clients of a node that died."""
 
 
@@ -40,15 +44,15 @@ class NodesTests(NodesTestCase):
         b.close()
         self.assertEqual(link_uid(c.wait_for_type("t-x-d-d")), "B")
         a.say(private("A", "B", 2), private("A", "B", 3))
-        time.sleep(0.5)
+        self.settle(a, c)
         again = StreamClient(self, self.nodes[2].port())
         again.say(sa("B", "B", now=time.time()))
-        uids = [event.get("uid") for event in self.settle(again)[0] if event.get("type") == "b-t-f"]
+        uids = [event.get("uid") for event in self.settle(again, a)[0] if event.get("type") == "b-t-f"]
         self.assertEqual([str(uid)[-1] for uid in uids], ["2", "3"])
         again.close()
         other = StreamClient(self, self.nodes[0].port())
         other.say(sa("B", "B", now=time.time()))
-        self.assertEqual([event for event in self.settle(other)[0] if event.get("type") == "b-t-f"], [])
+        self.assertEqual([event for event in self.settle(other, c)[0] if event.get("type") == "b-t-f"], [])
 
     def test_nobody(self) -> None:
         """Who writes to somebody whom no node knows is told so."""
@@ -111,7 +115,7 @@ class NodesTests(NodesTestCase):
         credentials = self.pki.ca.issue("alpha")
         old = self.join(0, "A", credentials)
         self.join(1, "A", credentials)
-        old.until_closed(5)
+        old.until_closed()
         self.eventually(lambda: [each["node"] != "" for each in self.status(2)["clients"]] == [True], "one of them")
 
     def test_kickban(self) -> None:
@@ -119,9 +123,9 @@ class NodesTests(NodesTestCase):
         credentials = self.pki.ca.issue("mallory")
         bad = self.join(1, "BAD", credentials)
         bad.so_far()
-        begin = time.monotonic()
         self.takyctl(0, "kickban", "mallory")
-        bad.until_closed(5)
+        begin = time.monotonic()
+        bad.until_closed()
         self.assertLess(time.monotonic() - begin, 5)
         for node in range(3):
             self.eventually(lambda node=node: self.is_refused(node, credentials), f"refused by {node}")  # type: ignore[misc]
@@ -172,9 +176,16 @@ class NodesTests(NodesTestCase):
         )
         with urlopen(upload, timeout=20) as answer:
             digest = answer.read().decode().partition('"Hash"')[2].split('"')[1]
+
+        def is_served(node: int) -> bool:
+            with contextlib.suppress(HTTPError):  # it is not told of the file yet
+                with urlopen(self.marti(node, f"/Marti/sync/content?hash={digest}"), timeout=20) as answer:
+                    self.assertEqual(answer.read(), content, f"node {node}")
+                return True
+            return False
+
         for node in range(3):
-            with urlopen(self.marti(node, f"/Marti/sync/content?hash={digest}"), timeout=20) as answer:
-                self.assertEqual(answer.read(), content, f"node {node}")
+            self.eventually(lambda node=node: is_served(node), f"node {node}")  # type: ignore[misc]
         self.nodes[0].kill()
         with urlopen(self.marti(2, f"/Marti/sync/content?hash={digest}"), timeout=20) as answer:
             self.assertEqual(answer.read(), content)
@@ -211,9 +222,10 @@ class NodesTests(NodesTestCase):
         a, b, _ = self.team("A", "B", "C")
         a.say(marker("M-1", now=time.time()), marker("M-2", now=time.time()))
         b.say(marker("M-3", now=time.time()))
-        self.settle(a)
+        self.settle(a, b)
         b.say(delete("M-1", now=time.time()))
-        time.sleep(1)
+        self.settle(a, b)
+        time.sleep(2)
         for node in self.nodes:
             node.terminate()
         for node in self.nodes:
@@ -276,8 +288,7 @@ class OutageTests(NodesTestCase):
         """Redis stops, hangs, is killed and starts empty: each node goes on, nothing said on one node is lost there."""
         a, b = self.join(0, "A"), self.join(1, "B")
         a2 = self.join(0, "A2")
-        for client in (a, b, a2):
-            self.settle(client)
+        self.settle(a, b, a2)
         for number, (away, back) in enumerate(
             (
                 (self.redis.stop, self.redis.start),
@@ -295,8 +306,7 @@ class OutageTests(NodesTestCase):
             self.assertEqual(sum("GeoChat" in str(uid) for uid in heard), 20)
             back()
             wanted = {f"M-{number}-{at}" for at in range(20)} | {f"B-{number}"}
-            took = self.eventually(lambda wanted=wanted: self.everywhere(wanted), f"agreed {wanted}")  # type: ignore[misc]
-            self.assertLess(took, 5)
+            self.eventually(lambda wanted=wanted: self.everywhere(wanted), f"agreed {wanted}", AGREED_SECONDS)  # type: ignore[misc]
             self.settle(a, b, a2)
         for node in self.nodes:
             self.assertEqual(len(node.lines("are reached again")), 3, node.log)
@@ -314,7 +324,7 @@ class OutageTests(NodesTestCase):
         self.redis.start()
         for number in "12":
             self.assertEqual(str(b.wait_for_type("b-t-f").get("uid"))[-1], number)
-        self.assertEqual([event.get("type") for event in self.settle(b)[0] if event.get("type") == "b-t-f"], [])
+        self.assertEqual([event.get("type") for event in self.settle(a, b)[1] if event.get("type") == "b-t-f"], [])
 
     def test_paused_node(self) -> None:
         """A node that hung so long that it was thought dead is back with its clients when it goes on."""

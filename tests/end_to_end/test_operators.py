@@ -34,7 +34,10 @@ def ask(path: Path, request: object, end: bytes = b"\n") -> list[dict[str, Any]]
         caller.sendall(json.dumps(request).encode() + end)
         said = b""
         while True:
-            said += caller.recv(1 << 16)
+            data = caller.recv(1 << 16)
+            if not data:
+                raise AssertionError(f"the server hangs up after {said!r}")
+            said += data
             answers = [json.loads(each) for each in said.split(end)[:-1]]
             if answers and said.endswith(end) and not answers[-1].get("more"):
                 return answers
@@ -161,7 +164,7 @@ class SocketTests(OperatorTestCase):
             begin = time.monotonic()
             ask(path, request, end)
             client.until_closed()
-            self.assertLess(time.monotonic() - begin, 1)
+            self.assertLess(time.monotonic() - begin, 5)  # it is a matter of milliseconds, but for a busy disk
             with self.assertRaises((OSError, Closed)):
                 again = self.connect(credentials)
                 again.say(ping())

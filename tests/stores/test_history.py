@@ -366,7 +366,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_slow_at_it(self) -> None:
         """The time counts, too, that is spent on what was found: a few events may be a lot of work."""
-        kept = Kept(self, read_seconds=0.01)
+        kept = Kept(self, read_seconds=0.5)
         kept.write([heard("A"), heard("B")])
         for way in (SqlitePast.events, SqlitePast.latest):
             seen: list[str] = []
@@ -374,7 +374,7 @@ class RoomTests(SynchronousTestCase):
             def reading(past: Past, way: Any = way, seen: list[str] = seen) -> list[Moment]:
                 for moment in way(past, asked("red")):
                     seen.append(moment.uid)
-                    sleep(0.02)
+                    sleep(0.6)
                 return []
 
             self.assertRaises(HistoryBusy, kept.look, reading)

@@ -94,5 +94,6 @@ class SharedTurns:
 
     def _release(self, lock: DeferredLock, place: Place) -> None:
         lock.release()
-        if not lock.locked:
+        # Whoever waited for it may be done by now, and have done this.
+        if not lock.locked and self._locks.get(place) is lock:
             del self._locks[place]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults, succeed
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -13,6 +13,7 @@ from taky_twisted.bus.shared_log import SharedLog
 from taky_twisted.bus.shared_redis import Place, SharedRedis
 from taky_twisted.bus.shared_turns import HELD_SECONDS, TRIES, NotOurTurn, SharedTurns
 from taky_twisted.config.values import RedisSettings
+from taky_twisted.redis_errors import RedisError
 from tests.redis_server import RedisServer
 
 A, B = ("invites", "a"), ("invites", "b")
@@ -218,3 +219,37 @@ class SharedTurnsTests(TestCase):
         self.busy = False
         await gatherResults(working)
         self.assertEqual(self.done, 3)
+
+    async def test_crowd_without_redis(self) -> None:
+        """Who waited here and leaves at once is no trouble for who lets him in, nor is anything left of either."""
+
+        async def away(*_: object) -> bool:
+            raise RedisError("it is away")
+
+        released: list[bool] = []
+        release = self.nodes[0]._release
+
+        def watched(lock: DeferredLock, place: Place) -> None:
+            try:
+                release(lock, place)
+            except KeyError:
+                released.append(False)
+            else:
+                released.append(True)
+
+        self.patch(self.nodes[0], "_release", watched)
+        self.patch(self.nodes[0]._redis, "begin_turn", away)
+        self.entries[0].up = False
+        self.busy = True
+        first = self.begin(0)
+        await self.until(lambda: self.inside == 1)
+
+        async def leave() -> None:
+            async with self.nodes[0].turn(A):
+                raise LookupError
+
+        leaving = [self.assertFailure(Deferred.fromCoroutine(leave()), LookupError) for _ in range(3)]
+        self.busy = False
+        await gatherResults([first, *leaving])
+        await self.until(lambda: not self.nodes[0]._locks)
+        self.assertEqual(released, [True] * 4)

@@ -16,7 +16,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -69,13 +69,12 @@ class Blobs:
         self._reading = DiskThread("downloads", IReactorFromThreads(reactor))
         self._sizes: dict[str, int] = {}
 
-    def open(self, owner: str, known: Collection[str]) -> None:
+    def open(self, owner: str, known: Container[str]) -> None:
         """Make the folder or look through it, and clean up what a sudden end has left. This waits for the disk.
 
         Args:
             owner: whose folder it is to be.
-            known: hashes of the contents that are wanted; others are deleted, unless none is wanted: then it is rather
-                the store that is not the one it was.
+            known: hashes of the contents that are wanted; others are deleted.
 
         Raises:
             StoreError: it cannot be used.
@@ -89,10 +88,9 @@ class Blobs:
                 for left in os.scandir(self._incoming):
                     os.unlink(left.path)
             orphans = 0
-            trusted = mine and not self._node and len(known) > 0
             for entry in self._contents():
                 # What another node was given while this one was down is no orphan.
-                if trusted and entry.name not in known:
+                if mine and not self._node and entry.name not in known:
                     os.unlink(entry.path)
                     orphans += 1
                 else:
@@ -104,13 +102,6 @@ class Blobs:
             ) from error
         if orphans:
             self.log.info("{orphans} contents that no file refers to were deleted", orphans=orphans)
-        if self._sizes and not known and mine and not self._node:
-            self.log.warn(
-                "the store has no files, but there are {contents} contents in {folder}. They are kept: look whether the"
-                " server has the store that it had before ([taky] redis, node_id, and the machine's name)",
-                contents=len(self._sizes),
-                folder=str(self.folder),
-            )
 
     def stop(self) -> Deferred[list[None]]:
         """Fire when everything that was begun is done."""

@@ -80,18 +80,8 @@ class BlobsTests(SynchronousTestCase):
         self.assertTrue((self.folder / HASH[:2] / HASH).exists())
         self.assertTrue((self.folder / "incoming" / "left").exists())
         (self.folder / "owner").write_text("")
-        self.make("b" * 32, known=("0" * 64,))
+        self.make("b" * 32)
         self.assertFalse((self.folder / HASH[:2] / HASH).exists())
-
-    def test_store_without_files(self) -> None:
-        """A store that knows no file at all is rather the wrong one: nothing is deleted, and the operator is told."""
-        log = LogLines(self)
-        self.make()
-        self.assertEqual(log(LogLevel.warn), [])
-        self.keep()
-        self.blobs = self.make()
-        self.assertIn("the store has no files, but there are 1 contents", "".join(log(LogLevel.warn)))
-        self.assertEqual(self.read(), b"data")
 
     def test_cannot_open(self) -> None:
         """A folder that cannot be used ends the start with words that help."""

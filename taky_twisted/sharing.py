@@ -133,7 +133,7 @@ class Sharing:
                 async with turns.turn((LISTS[Invite], invited.hash), [use]):
                     yield
             except NotOurTurn:
-                raise TooOften("another node of the server works on this invite; try again in a minute") from None
+                raise TooOften("others are using this invite at the moment; try again in a minute") from None
 
         enrollment.turn = turn
 

@@ -119,7 +119,7 @@ class NodesTests(NodesTestCase):
         self.eventually(lambda: [each["node"] != "" for each in self.status(2)["clients"]] == [True], "one of them")
 
     def test_kickban(self) -> None:
-        """Who is banned on one node is cut off from another within a second, and let in by none."""
+        """Who is banned on one node is cut off from another at once, and let in by none."""
         credentials = self.pki.ca.issue("mallory")
         bad = self.join(1, "BAD", credentials)
         bad.so_far()

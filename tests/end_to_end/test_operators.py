@@ -151,7 +151,7 @@ class SocketTests(OperatorTestCase):
         self.assertIn("bytes, and the system allows 107", self.server.log)
 
     def test_kickban(self) -> None:
-        """A certificate that was issued while the server runs is banned: its stream ends within a second, for good."""
+        """A certificate that was issued while the server runs is banned: its stream ends at once, for good."""
         self.start()
         late, other = self.pki.ca.issue("LATE-1"), self.connect(self.pki.second_client)
         for path, request, end in (
